@@ -1,0 +1,109 @@
+"""Token log-likelihoods and vocabulary-wide quantities, computed in slices of tokens.
+
+Each plan state has a distribution over the whole vocabulary at every position: [B, T, K, V] numbers. They
+are made a slice of tokens at a time, reduced at once, and made again in the backward pass
+(`torch.utils.checkpoint`), so that no more than `SLICE_ELEMENTS` logits exist at any time.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from apelr_model.filter import log_mean_state
+from apelr_model.head_v1 import Head
+
+__all__ = ["SLICE_ELEMENTS", "Mixtures", "mixtures", "slice_rows", "state_log_probs", "target_log_probs"]
+
+Result = TypeVar("Result")
+
+SLICE_ELEMENTS = 2**22
+"""Logits (tokens x plan states x vocabulary) that one slice may hold: 16 MiB in float32."""
+
+
+def slice_rows(num_tokens: int, elements_per_token: int, limit: int) -> Iterator[slice]:
+    """The slices of 0 ... num_tokens - 1 that hold at most `limit` elements each, and at least one token."""
+    size = max(1, limit // elements_per_token)
+    for start in range(0, num_tokens, size):
+        yield slice(start, min(start + size, num_tokens))
+
+
+def state_log_probs(head: Head, hidden: Tensor) -> Tensor:
+    """hidden [N, D] -> log p(v | h, z = k), log-probabilities [N, K, V], in at least float32."""
+    logits = head(hidden)
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+
+def target_log_probs(head: Head, hidden: Tensor, targets: Tensor, *, num_states: int, vocab_size: int) -> Tensor:
+    """hidden [N, D], targets [N] -> log p(y | h, z = k) [N, K], in slices."""
+
+    def one_slice(hidden: Tensor, targets: Tensor) -> Tensor:
+        logits = head(hidden)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        chosen = logits.gather(-1, targets.view(-1, 1, 1).expand(-1, num_states, 1)).squeeze(-1)
+        return chosen - logits.logsumexp(-1)
+
+    rows = slice_rows(len(targets), num_states * vocab_size, SLICE_ELEMENTS)
+    return torch.cat([_recomputed(one_slice, hidden[part], targets[part]) for part in rows])
+
+
+class Mixtures(NamedTuple):
+    """Vocabulary-wide quantities of the plan mixture, reduced over the vocabulary or over chunks."""
+
+    mixture_entropy: Tensor
+    """[N] H(sum_k b(k) p(. | k)) in nats, with b the belief before the token."""
+    state_entropy: Tensor
+    """[N] sum_k b(k) H(p(. | k)) in nats."""
+    chunk_mixture: Tensor
+    """[G, V] per group of tokens: mean over its tokens of sum_k b_start(k) p(. | k), probabilities."""
+
+
+def mixtures(
+    head: Head,
+    hidden: Tensor,
+    log_belief: Tensor,
+    log_start: Tensor,
+    group: Tensor,
+    *,
+    num_groups: int,
+    vocab_size: int,
+) -> Mixtures:
+    """hidden [N, D], log_belief [N, K], log_start [N, K], group [N] -> Mixtures of [N] and [num_groups, V], in slices.
+
+    `group` numbers the token's chunk within the batch: non-decreasing and below `num_groups`. `log_start` is the
+    belief at the start of that chunk.
+    """
+
+    def one_slice(hidden: Tensor, log_belief: Tensor, log_start: Tensor, local: Tensor) -> tuple[Tensor, ...]:
+        log_probs = state_log_probs(head, hidden)
+        by_belief = log_mean_state(log_belief, log_probs)
+        by_start = log_mean_state(log_start, log_probs)
+        of_states = -(log_probs.exp() * log_probs).sum(-1)
+        summed = by_start.new_zeros(int(local[-1]) + 1, vocab_size).index_add(0, local, by_start.exp())
+        entropy = -(by_belief.exp() * by_belief).sum(-1)
+        return entropy, (log_belief.exp().to(of_states) * of_states).sum(-1), summed
+
+    entropies, conditionals, sums, summed_groups = [], [], [], []
+    for part in slice_rows(len(hidden), log_belief.shape[-1] * vocab_size, SLICE_ELEMENTS):
+        first = int(group[part.start])
+        entropy, conditional, summed = _recomputed(
+            one_slice, hidden[part], log_belief[part], log_start[part], group[part] - first
+        )
+        entropies.append(entropy)
+        conditionals.append(conditional)
+        sums.append(summed)
+        summed_groups.append(torch.arange(first, first + len(summed), device=hidden.device))
+    joined = torch.cat(sums)
+    totals = joined.new_zeros(num_groups, vocab_size).index_add(0, torch.cat(summed_groups), joined)
+    counts = torch.bincount(group, minlength=num_groups).clamp(min=1)
+    return Mixtures(torch.cat(entropies), torch.cat(conditionals), totals / counts.unsqueeze(1))
+
+
+def _recomputed(function: Callable[..., Result], *arguments: Tensor) -> Result:
+    """The function's value; its intermediate tensors are made again for the backward pass, not kept."""
+    if not torch.is_grad_enabled():
+        return function(*arguments)
+    result: Result = checkpoint(function, *arguments, use_reentrant=False)
+    return result

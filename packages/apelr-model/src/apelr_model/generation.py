@@ -1,0 +1,161 @@
+"""Incremental generation: read the prompts once, then one token a step for every row of the batch."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from apelr_model.filter import forecast, log_mean_state
+from apelr_model.planner_lm import ModelState, PlannerLM, Prediction
+from apelr_model.sampling import SamplingSettings, banned_by_ngram, choose, temper
+
+__all__ = ["GeneratedToken", "generate", "read_prompts"]
+
+
+class GeneratedToken(NamedTuple):
+    """One generated token of one row, with the plan as it stood before it."""
+
+    row: int
+    """Which prompt it continues."""
+    id: int
+    log_prob: float
+    """The model's log-probability of the token in nats, before temperature and every other sampling step."""
+    chunk: int
+    """The chunk the token lies in, counted from the sequence's start."""
+    belief: tuple[float, ...]
+    """[K] probability of each plan state before the token."""
+    lookahead: tuple[tuple[float, ...], ...]
+    """[n][K] forecast of the plan 1 ... n chunks ahead, from `belief`; empty unless asked for."""
+
+
+def generate(
+    model: PlannerLM,
+    prompts: Sequence[Sequence[int]],
+    settings: SamplingSettings,
+    *,
+    max_new_tokens: int,
+    seeds: Sequence[int],
+    eos_id: int | None = None,
+    lookahead_steps: int = 0,
+) -> Iterator[GeneratedToken]:
+    """Continue every prompt (ids, at least one each) by up to `max_new_tokens`, yielding tokens as they are made.
+
+    A row ends after `eos_id`, which is yielded. Each row draws from its own generator, seeded by its entry of
+    `seeds`: its text does not depend on the rest of the batch. `lookahead_steps` only reports; it never changes
+    a distribution. The prefix is read once; every later step reads one token. Sets the model to eval mode.
+    Raises ValueError for bad arguments and NothingLeftError where sampling has nothing to choose from.
+    """
+    _check_arguments(model, prompts, max_new_tokens, seeds, lookahead_steps)
+    return _generate(model, prompts, settings, max_new_tokens, seeds, eos_id, lookahead_steps)
+
+
+@torch.no_grad()
+def _generate(
+    model: PlannerLM,
+    prompts: Sequence[Sequence[int]],
+    settings: SamplingSettings,
+    max_new_tokens: int,
+    seeds: Sequence[int],
+    eos_id: int | None,
+    lookahead_steps: int,
+) -> Iterator[GeneratedToken]:
+    model.eval()
+    state = read_prompts(model, prompts)
+    pending = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
+    histories = [list(prompt) for prompt in prompts]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    seen = torch.zeros(len(prompts), model.vocab_size, dtype=torch.bool, device=model.device)
+    for row, prompt in enumerate(prompts):
+        seen[row, list(prompt)] = True
+    rows = list(range(len(prompts)))
+    for _ in range(max_new_tokens):
+        prediction = model.predict(pending, state)
+        chosen = _draw(prediction, settings, seen, [histories[r] for r in rows], [generators[r] for r in rows])
+        yield from _report(model, prediction, chosen, rows, lookahead_steps)
+        state = model.observe(prediction, chosen)
+        ids = chosen.tolist()
+        for row, token in zip(rows, ids, strict=True):
+            histories[row].append(token)
+        seen[torch.arange(len(rows)), chosen] = True
+        going = [i for i, token in enumerate(ids) if token != eos_id]
+        if not going:
+            return
+        pending = chosen
+        if len(going) < len(rows):
+            kept = torch.tensor(going, device=model.device)
+            state, seen, pending = model.select_rows(state, kept), seen[kept], chosen[kept]
+            rows = [rows[i] for i in going]
+
+
+@torch.no_grad()
+def read_prompts(model: PlannerLM, prompts: Sequence[Sequence[int]]) -> ModelState:
+    """The state of each prompt (ids) after all of its tokens but the last have been read, and all been observed."""
+    lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
+    longest = int(lengths.max())
+    start = model.initial_state(len(prompts))
+    if longest == 0:
+        return start
+    ids = torch.zeros(len(prompts), longest + 1, dtype=torch.long, device=model.device)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt)] = torch.tensor(prompt)
+    ragged = None if bool((lengths == longest).all()) else lengths
+    return model.read(ids[:, :-1], ids[:, 1:], state=start, lengths=ragged).state
+
+
+def _draw(
+    prediction: Prediction,
+    settings: SamplingSettings,
+    seen: Tensor,
+    histories: Sequence[Sequence[int]],
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    """The next id of each row [B]."""
+    log_probs = prediction.log_probs
+    if settings.temperature not in (0, 1):
+        tempered = temper(prediction.state_log_probs, settings.temperature)
+        log_probs = log_mean_state(prediction.log_belief, tempered)
+    banned = [banned_by_ngram(ids, settings.no_repeat_ngram_size) for ids in histories]
+    uniform = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
+    return choose(log_probs, settings, seen=seen, banned=banned, uniform=uniform)
+
+
+def _report(
+    model: PlannerLM, prediction: Prediction, chosen: Tensor, rows: Sequence[int], lookahead_steps: int
+) -> Iterator[GeneratedToken]:
+    log_probs = prediction.log_probs.gather(1, chosen.unsqueeze(1)).squeeze(1).tolist()
+    beliefs = prediction.log_belief.exp().tolist()
+    ahead: list[list[list[float]]] = [[] for _ in rows]
+    if lookahead_steps:
+        ahead = forecast(prediction.log_belief, model.planner.log_transition(), lookahead_steps).exp().tolist()
+    positions = prediction.position.tolist()
+    for i, row in enumerate(rows):
+        yield GeneratedToken(
+            row=row,
+            id=int(chosen[i]),
+            log_prob=log_probs[i],
+            chunk=model.chunks.chunk_of(positions[i]),
+            belief=tuple(beliefs[i]),
+            lookahead=tuple(tuple(step) for step in ahead[i]),
+        )
+
+
+def _check_arguments(
+    model: PlannerLM,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    seeds: Sequence[int],
+    lookahead_steps: int,
+) -> None:
+    if not prompts or not all(len(prompt) for prompt in prompts):
+        raise ValueError("every prompt needs at least one id; start an empty one with the tokenizer's BOS id")
+    if len(seeds) != len(prompts):
+        raise ValueError(f"seeds must have one entry a prompt ({len(prompts)}), got {len(seeds)}")
+    for name, value in (("max_new_tokens", max_new_tokens), ("lookahead_steps", lookahead_steps)):
+        if value < 0:
+            raise ValueError(f"{name} must be >= 0, got {value}")
+    largest = max(max(prompt) for prompt in prompts)
+    smallest = min(min(prompt) for prompt in prompts)
+    if smallest < 0 or largest >= model.vocab_size:
+        wrong = smallest if smallest < 0 else largest
+        raise ValueError(f"prompt ids must be between 0 and {model.vocab_size - 1}, got {wrong}")

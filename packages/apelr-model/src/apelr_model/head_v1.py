@@ -1,0 +1,39 @@
+"""V1's output head: one shared projection of the executor's state fused with each plan's embedding."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Head", "V1Head"]
+
+
+class Head(Protocol):
+    """What the sliced losses need from an output head."""
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """hidden [N, D] -> logits [N, K, V]."""
+        ...
+
+
+class V1Head(nn.Module):
+    """logits_k = W_o dropout(tanh(W_s h + b_s + W_p u_k)) + b_o + v_k."""
+
+    def __init__(
+        self, *, vocab_size: int, num_plan_states: int, hidden_dim: int, fusion_dim: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.state_proj = nn.Linear(hidden_dim, fusion_dim)
+        # The default scale (unit variance) keeps plans apart from the start: nearly equal embeddings are a saddle.
+        self.plan_emb = nn.Embedding(num_plan_states, fusion_dim)
+        self.plan_proj = nn.Linear(fusion_dim, fusion_dim, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(fusion_dim, vocab_size)
+        self.plan_vocab_bias = nn.Parameter(torch.zeros(num_plan_states, vocab_size))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden [N, D] -> logits [N, K, V]."""
+        plans = self.plan_proj(self.plan_emb.weight)  # [K, F]
+        fused = torch.tanh(self.state_proj(hidden).unsqueeze(1) + plans)  # [N, K, F]
+        logits: Tensor = self.out_proj(self.dropout(fused)) + self.plan_vocab_bias
+        return logits

@@ -1,0 +1,132 @@
+"""One optimizer step after another, and nothing else: no disk, no printing, no clock."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from apelr_model.config import OptimConfig, V1LossWeights
+from apelr_model.errors import NonFiniteError
+from apelr_model.objective import LossTerms, TokenBatch, count_chunks, loss_terms, total_loss
+from apelr_model.optim import build_optimizer, learning_rate
+from apelr_model.planner_lm import PlannerLM
+
+__all__ = ["StepReport", "Trainer"]
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class StepReport(NamedTuple):
+    """What one optimizer step did."""
+
+    step: int
+    """How many steps have been made, this one included."""
+    loss: float
+    """The weighted sum of all terms, nats."""
+    terms: dict[str, float]
+    """Every term that has a weight, and `nll`, by name; nats."""
+    learning_rate: float
+    grad_norm: float
+    """Norm of the gradient before clipping."""
+    targets: int
+    """Unpadded targets in the step's rows."""
+
+
+class Trainer:
+    """A model, its optimizer and its loss scaler, at a step; the complete state of training but for the data.
+
+    The data need no state: the rows of step s are a function of the seed and s.
+    """
+
+    def __init__(self, model: PlannerLM, optim: OptimConfig, weights: V1LossWeights) -> None:
+        """Raises ValueError where the precision cannot be had on the model's device."""
+        device = model.device.type
+        if optim.precision == "fp16" and device != "cuda":
+            raise ValueError(
+                f"precision fp16 needs a CUDA device, got {device}: "
+                "fp16 arithmetic is slow and loses gradients there; use bf16 or fp32"
+            )
+        self.model = model
+        self.optim = optim
+        self.weights = weights
+        self.optimizer = build_optimizer(model, optim)
+        self.scaler = torch.amp.GradScaler(device, enabled=optim.precision == "fp16")
+        self.step = 0
+
+    def train_step(self, batch: TokenBatch) -> StepReport:
+        """Update the parameters once from all rows of `batch`, in `grad_accum_steps` micro-batches.
+
+        NLL and every per-target or per-chunk mean are those of the full batch. Raises NonFiniteError before
+        the parameters change where a term or the gradient is NaN or infinite (under fp16 the scaler instead
+        skips the step and lowers its scale, which is how it finds its scale).
+        """
+        rate = learning_rate(self.optim, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, terms = self._accumulate(batch)
+        norm = self._clip()
+        if not self.scaler.is_enabled() and not bool(torch.isfinite(norm)):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise NonFiniteError(f"the gradient's norm is {float(norm)} at step {self.step}; no parameter was changed")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        return StepReport(self.step, loss, terms, rate, float(norm), int(batch.lengths.sum()))
+
+    def _accumulate(self, batch: TokenBatch) -> tuple[float, dict[str, float]]:
+        """Add up the gradients of all micro-batches; the loss and the terms of the full batch."""
+        parts = self.optim.grad_accum_steps
+        total_targets, total_chunks = int(batch.lengths.sum()), count_chunks(self.model, batch)
+        loss_sum, sums = 0.0, dict.fromkeys(LossTerms._fields, 0.0)
+        named: set[str] = set()
+        for micro in batch.split(parts):
+            with torch.autocast(
+                self.model.device.type,
+                dtype=DTYPES[self.optim.precision],
+                enabled=self.optim.precision != "fp32",
+            ):
+                terms = loss_terms(
+                    self.model,
+                    micro,
+                    self.weights,
+                    total_targets=total_targets,
+                    total_chunks=total_chunks,
+                    micro_batches=parts,
+                )
+            loss = total_loss(terms, self.weights, self.step)
+            self.scaler.scale(loss).backward()
+            loss_sum += float(loss.detach())
+            for name, term in terms._asdict().items():
+                if term is not None:
+                    named.add(name)
+                    sums[name] += float(term.detach())
+        return loss_sum, {name: value for name, value in sums.items() if name in named}
+
+    def _clip(self) -> Tensor:
+        self.scaler.unscale_(self.optimizer)
+        limit = self.optim.grad_clip if self.optim.grad_clip > 0 else float("inf")
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a bit-for-bit continuation needs: model, optimizer, scaler, step, RNG states."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
+        }
+
+    def load_state_dict(self, state: dict[str, Any], *, restore_rng: bool = True) -> None:
+        """Take up the state that `state_dict` gave. Keys and shapes are strict."""
+        self.model.load_state_dict(state["model"], strict=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = int(state["step"])
+        if restore_rng:
+            torch.set_rng_state(state["rng"]["cpu"].cpu())
+            if state["rng"]["cuda"] and torch.cuda.is_available():
+                torch.cuda.set_rng_state_all([s.cpu() for s in state["rng"]["cuda"]])
