@@ -42,6 +42,8 @@ class LossTerms(NamedTuple):
 
     nll: Tensor
     """Negative log-likelihood, mean over targets."""
+    usage: Tensor
+    """[K] mean belief after each target (probabilities, without gradient); reported, no part of the total."""
     belief_entropy: Tensor | None = None
     """Entropy of the belief after each target, mean over targets."""
     usage_kl: Tensor | None = None
@@ -52,6 +54,9 @@ class LossTerms(NamedTuple):
     """Mutual information of plan and next token under the belief before it, mean over targets."""
     chunk_post_kl: Tensor | None = None
     """Symmetric KL of recognizer and belief after the chunk's last target, mean over chunks."""
+
+
+TERM_NAMES = tuple(name for name in LossTerms._fields if name != "usage")
 
 
 class BatchStatistics(NamedTuple):
@@ -160,6 +165,7 @@ def loss_terms(
         usage = kl_to_uniform(found.log_belief_after.exp().mean(0)) / micro_batches
     return LossTerms(
         nll=found.token_nll.sum() / targets,
+        usage=found.log_belief_after.detach().exp().sum(0) / targets,
         belief_entropy=entropy,
         usage_kl=usage,
         chunk_bow=None if found.chunk_bow is None else found.chunk_bow.sum() / chunks,

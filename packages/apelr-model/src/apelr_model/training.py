@@ -7,7 +7,7 @@ from torch import Tensor
 
 from apelr_model.config import OptimConfig, V1LossWeights
 from apelr_model.errors import NonFiniteError
-from apelr_model.objective import LossTerms, TokenBatch, count_chunks, loss_terms, total_loss
+from apelr_model.objective import TERM_NAMES, TokenBatch, count_chunks, loss_terms, total_loss
 from apelr_model.optim import build_optimizer, learning_rate
 from apelr_model.planner_lm import PlannerLM
 
@@ -30,6 +30,8 @@ class StepReport(NamedTuple):
     """Norm of the gradient before clipping."""
     targets: int
     """Unpadded targets in the step's rows."""
+    usage: tuple[float, ...]
+    """[K] mean probability of each plan state after a target, over the step's rows."""
 
 
 class Trainer:
@@ -65,7 +67,7 @@ class Trainer:
             group["lr"] = rate
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        loss, terms = self._accumulate(batch)
+        loss, terms, usage = self._accumulate(batch)
         norm = self._clip()
         if not self.scaler.is_enabled() and not bool(torch.isfinite(norm)):
             self.optimizer.zero_grad(set_to_none=True)
@@ -73,14 +75,15 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
-        return StepReport(self.step, loss, terms, rate, float(norm), int(batch.lengths.sum()))
+        return StepReport(self.step, loss, terms, rate, float(norm), int(batch.lengths.sum()), usage)
 
-    def _accumulate(self, batch: TokenBatch) -> tuple[float, dict[str, float]]:
-        """Add up the gradients of all micro-batches; the loss and the terms of the full batch."""
+    def _accumulate(self, batch: TokenBatch) -> tuple[float, dict[str, float], tuple[float, ...]]:
+        """Add up the gradients of all micro-batches; the loss, terms and plan usage of the full batch."""
         parts = self.optim.grad_accum_steps
         total_targets, total_chunks = int(batch.lengths.sum()), count_chunks(self.model, batch)
-        loss_sum, sums = 0.0, dict.fromkeys(LossTerms._fields, 0.0)
-        named: set[str] = set()
+        loss_sum = 0.0
+        sums: dict[str, float] = {}
+        usage = torch.zeros(self.model.config.num_plan_states, dtype=torch.float64)
         for micro in batch.split(parts):
             with torch.autocast(
                 self.model.device.type,
@@ -98,11 +101,12 @@ class Trainer:
             loss = total_loss(terms, self.weights, self.step)
             self.scaler.scale(loss).backward()
             loss_sum += float(loss.detach())
-            for name, term in terms._asdict().items():
+            usage += terms.usage.cpu()
+            for name in TERM_NAMES:
+                term = getattr(terms, name)
                 if term is not None:
-                    named.add(name)
-                    sums[name] += float(term.detach())
-        return loss_sum, {name: value for name, value in sums.items() if name in named}
+                    sums[name] = sums.get(name, 0.0) + float(term.detach())
+        return loss_sum, sums, tuple(usage.tolist())
 
     def _clip(self) -> Tensor:
         self.scaler.unscale_(self.optimizer)
