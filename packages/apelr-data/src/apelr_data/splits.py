@@ -1,0 +1,35 @@
+"""Which documents are held out: by a hash of the text for rows, by position for one long text."""
+
+import hashlib
+
+from apelr_data.config import Split
+
+
+def hash_split(text: str, val_fraction: float) -> Split:
+    """The split of one document, from a hash of its text alone.
+
+    Independent of order, process and machine; equal texts fall on the same side; a larger `val_fraction` only
+    moves documents from train to validation.
+    """
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return "validation" if int.from_bytes(digest, "big") < val_fraction * 2**64 else "train"
+
+
+def cut_tail(text: str, val_fraction: float) -> tuple[str, str]:
+    """Split one text into (train, validation), the validation part being about its last `val_fraction`.
+
+    The cut is after the last line end before the wanted place, or, where that would hold out more than half of
+    the text and twice what is wanted, after the first line end behind it. A text without such a line end is cut
+    after a space, and one without spaces between any two characters. White space at the end of the text is not
+    counted in the fraction. A text of one character is all train.
+    """
+    used = len(text.rstrip())
+    wanted = min(max(1, round(used * (1 - val_fraction))), used - 1)
+    if wanted < 1:
+        return text, ""
+    most_held_out = max(used // 2, 2 * (used - wanted))
+    for mark in ("\n", "\r", " "):
+        for cut in (text.rfind(mark, 0, wanted) + 1, text.find(mark, wanted, used) + 1):
+            if cut > 0 and used - cut <= most_held_out and not text[:cut].isspace():
+                return text[:cut], text[cut:]
+    return text[:wanted], text[wanted:]
