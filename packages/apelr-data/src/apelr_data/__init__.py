@@ -1,1 +1,36 @@
+"""Text corpora, planted-plan stories and packed token rows for APEL-R."""
 
+from apelr_data.baselines import compression_baselines
+from apelr_data.config import DataConfig, SourceName, Split
+from apelr_data.corpus import Corpus, open_corpus
+from apelr_data.errors import DataError
+from apelr_data.pack import TokenStream, pack_documents
+from apelr_data.rows import Batch, RowOrder, Rows
+from apelr_data.sources import OFFLINE_SOURCES, SOURCES, SourceInfo
+from apelr_data.storyworld import BEATS, Story, generate_story, sentence_is_possible, story_log_prob
+from apelr_data.text_policy import TextReport, clean_text
+
+__all__ = [
+    "BEATS",
+    "OFFLINE_SOURCES",
+    "SOURCES",
+    "Batch",
+    "Corpus",
+    "DataConfig",
+    "DataError",
+    "RowOrder",
+    "Rows",
+    "SourceInfo",
+    "SourceName",
+    "Split",
+    "Story",
+    "TextReport",
+    "TokenStream",
+    "clean_text",
+    "compression_baselines",
+    "generate_story",
+    "open_corpus",
+    "pack_documents",
+    "sentence_is_possible",
+    "story_log_prob",
+]

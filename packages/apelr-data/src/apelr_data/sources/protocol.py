@@ -1,0 +1,23 @@
+"""What a source promises: raw documents of one split, in the same order every time."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from apelr_data.config import Split
+
+
+class RawDocument(NamedTuple):
+    """A document before cleaning, and whether its split is still open."""
+
+    text: str
+    "The text as read; an undecodable byte is a surrogate U+DC80..U+DCFF."
+    by_hash: bool
+    "True when a hash of the cleaned text decides the split; False when the source has already chosen."
+
+
+class Source(Protocol):
+    """An iterable of raw documents; reading it again starts from the first document."""
+
+    def read(self, split: Split) -> Iterator[RawDocument]:
+        """The documents of `split`, and with them every document whose split a hash decides."""
+        ...

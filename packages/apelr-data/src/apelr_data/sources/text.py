@@ -1,0 +1,46 @@
+"""The user's own text: plain files are documents, rows of .jsonl, .csv and .parquet files are documents."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from apelr_data.config import DataConfig, Split
+from apelr_data.sources.files import PLAIN_ENDINGS, find_files, open_bytes, text_format
+from apelr_data.sources.protocol import RawDocument
+from apelr_data.sources.records import read_rows
+from apelr_data.splits import cut_tail
+from apelr_data.text_policy import decode_utf8
+
+
+class TextSource:
+    """The files of `data.path` and `data.val_path`, looked up when it is made, so that a wrong path fails at once.
+
+    With `val_path`, `path` is all training text and `val_path` all validation text. Without it, the end of each
+    plain file is held out, and of rows those that a hash picks.
+    """
+
+    def __init__(self, config: DataConfig) -> None:
+        """Raises DataError when a path names nothing that can be read."""
+        self._field = config.text_field
+        self._val_fraction = config.val_fraction
+        self._train_files = find_files("data.path", config.path or "")
+        self._val_files = None if config.val_path is None else find_files("data.val_path", config.val_path)
+
+    def read(self, split: Split) -> Iterator[RawDocument]:
+        """The documents file by file in sorted order; raises DataError when a file cannot be read."""
+        shared = self._val_files is None
+        files = self._train_files if self._val_files is None or split == "train" else self._val_files
+        for file in files:
+            if text_format(file) not in PLAIN_ENDINGS:
+                yield from (RawDocument(text, by_hash=shared) for text in read_rows(file, self._field))
+                continue
+            text = _read_text(file)
+            if shared:
+                train, validation = cut_tail(text, self._val_fraction)
+                text = train if split == "train" else validation
+            yield RawDocument(text, by_hash=False)
+
+
+def _read_text(path: Path) -> str:
+    """The whole of a plain file, undecodable bytes as surrogates U+DC80..U+DCFF."""
+    with open_bytes(path) as stream:
+        return decode_utf8(stream.read())
