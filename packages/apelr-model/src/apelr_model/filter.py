@@ -131,7 +131,8 @@ def filter_sequence(
     To go on later, pass `log_belief_after[:, -1]` as `log_initial` and the last chunk as `start_chunk`.
     Raises ValueError where shapes disagree or `chunk_index` does not grow by 0 or 1.
     """
-    _check_arguments(token_log_probs, log_initial, chunk_index, evidence, start_chunk)
+    _check_shapes(token_log_probs, log_initial, log_transition, mask)
+    _check_chunks(token_log_probs, chunk_index, evidence, start_chunk)
     batch, _, num_states = token_log_probs.shape
     observed = to_filter_dtype(token_log_probs)
     if mask is not None:
@@ -186,18 +187,23 @@ class _ChunkGrid:
         return values if self.regular else values.index_select(1, self.cell)
 
 
-def _check_arguments(
-    token_log_probs: Tensor,
-    log_initial: Tensor,
-    chunk_index: Sequence[int],
-    evidence: Tensor | None,
-    start_chunk: int,
-) -> None:
+def _check_shapes(token_log_probs: Tensor, log_initial: Tensor, log_transition: Tensor, mask: Tensor | None) -> None:
     if token_log_probs.ndim != 3 or 0 in token_log_probs.shape:
         raise ValueError(f"token_log_probs must be [B, T, K], not empty, got {list(token_log_probs.shape)}")
     batch, steps, num_states = token_log_probs.shape
     if log_initial.shape not in ((num_states,), (batch, num_states)):
         raise ValueError(f"log_initial must be [K] or [B, K], got {list(log_initial.shape)}")
+    if log_transition.shape != (num_states, num_states):
+        expected = [num_states, num_states]
+        raise ValueError(f"log_transition must be [K, K] = {expected}, got {list(log_transition.shape)}")
+    if mask is not None and mask.shape != (batch, steps):
+        raise ValueError(f"mask must be [B, T] = {[batch, steps]}, got {list(mask.shape)}")
+
+
+def _check_chunks(
+    token_log_probs: Tensor, chunk_index: Sequence[int], evidence: Tensor | None, start_chunk: int
+) -> None:
+    batch, steps, num_states = token_log_probs.shape
     if len(chunk_index) != steps:
         raise ValueError(f"chunk_index must have one entry for each of the {steps} targets, got {len(chunk_index)}")
     previous = [start_chunk, *chunk_index[:-1]]
