@@ -1,6 +1,8 @@
 """A stream of ids -> rows of T + 1 ids -> batches, and the order in which rows are drawn."""
 
 import hashlib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,11 +43,13 @@ class Rows:
             raise DataError(f"a stream of {len(stream.ids)} ids holds no target; at least 2 are needed, give more text")
 
     def __len__(self) -> int:
-        """The number of rows."""
-        targets_after_first_row = max(0, len(self._stream.ids) - 1 - self._seq_len)
-        return 1 + -(-targets_after_first_row // self._stride)
+        """The number of rows: as few as cover the targets, each with at least one target of its own."""
+        targets = len(self._stream.ids) - 1
+        to_cover_all = 1 + math.ceil(max(0, targets - self._seq_len) / self._stride)
+        with_a_target = math.ceil(targets / self._stride)
+        return min(to_cover_all, with_a_target)
 
-    def batch(self, row_indices: np.ndarray | list[int]) -> Batch:
+    def batch(self, row_indices: np.ndarray | Sequence[int]) -> Batch:
         """The rows of these numbers, in this order. Raises IndexError for a number out of range."""
         rows = np.asarray(row_indices, dtype=np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):

@@ -1,0 +1,129 @@
+"""Packing documents into one stream."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apelr_data import DataError, pack, pack_documents
+from apelr_data.pack import split_long_text
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30)
+DOCUMENTS = st.lists(TEXT, min_size=1, max_size=12)
+
+
+def by_hand(documents, tokenizer):
+    ids = []
+    for document in documents:
+        ids += [tokenizer.bos_id, *tokenizer.encode(document).ids, tokenizer.eos_id]
+    return ids
+
+
+@given(DOCUMENTS)
+def test_the_stream_is_bos_document_eos(byte_tokenizer, documents):
+    tokenizer = byte_tokenizer()
+    stream = pack_documents(iter(documents), tokenizer)
+    assert stream.ids.tolist() == by_hand(documents, tokenizer)
+    assert stream.documents == len(documents)
+    assert stream.unknown == sum(document.count("☃") for document in documents)
+    assert stream.pad_id == tokenizer.pad_id
+
+
+@given(DOCUMENTS)
+def test_byte_counts_sum_to_the_documents_bytes_and_are_zero_at_their_ends(byte_tokenizer, documents):
+    stream = pack_documents(documents, byte_tokenizer())
+    size = sum(len(document.encode()) for document in documents)
+    assert stream.text_bytes == int(stream.byte_counts.sum()) == size
+    assert len(stream.byte_counts) == len(stream.ids)
+    ends = (stream.ids == 1) | (stream.ids == 2)
+    assert ends.sum() == 2 * len(documents)
+    assert not stream.byte_counts[ends].any()
+    assert stream.byte_counts.dtype == np.uint32
+
+
+@given(DOCUMENTS, st.integers(1, 200))
+def test_a_cap_gives_the_beginning_of_the_stream(byte_tokenizer, documents, max_tokens):
+    tokenizer = byte_tokenizer()
+    whole = pack_documents(documents, tokenizer)
+    capped = pack_documents(documents, tokenizer, max_tokens=max_tokens)
+    assert capped.ids.tolist() == whole.ids.tolist()[:max_tokens]
+    assert capped.byte_counts.tolist() == whole.byte_counts.tolist()[:max_tokens]
+    assert capped.text_bytes == int(whole.byte_counts[:max_tokens].sum())
+    assert capped.documents == (capped.ids == tokenizer.bos_id).sum()
+    assert capped.unknown == (capped.ids == tokenizer.unk_id).sum()
+
+
+@given(documents=DOCUMENTS, pieces=st.integers(1, 4), chars=st.integers(1, 40), piece=st.integers(2, 12))
+def test_batches_and_parts_change_nothing(byte_tokenizer, documents, pieces, chars, piece):
+    tokenizer = byte_tokenizer()
+    whole = pack_documents(documents, tokenizer, max_tokens=150)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack, "BATCH_PIECES", pieces)
+        patch.setattr(pack, "BATCH_CHARS", chars)
+        patch.setattr(pack, "PIECE_CHARS", piece)
+        small = pack_documents(documents, tokenizer, max_tokens=150)
+    assert small.ids.tolist() == whole.ids.tolist()
+    assert small.byte_counts.tolist() == whole.byte_counts.tolist()
+    assert (small.documents, small.unknown) == (whole.documents, whole.unknown)
+
+
+def test_no_batch_is_larger_than_its_bound(byte_tokenizer):
+    tokenizer = byte_tokenizer()
+    documents = ["x" * 300_000, "one line\n" * 100_000, *["short"] * 3000]
+    stream = pack_documents(documents, tokenizer)
+    assert stream.text_bytes == sum(map(len, documents))
+    assert len(tokenizer.batches) >= 4
+    assert max(tokenizer.batches) <= pack.BATCH_CHARS + pack.PIECE_CHARS
+
+
+def test_only_as_many_documents_are_read_as_the_cap_needs(byte_tokenizer):
+    read = []
+
+    def endless():
+        while True:
+            read.append(1)
+            yield "x" * 1000
+
+    stream = pack_documents(endless(), byte_tokenizer(), max_tokens=5000)
+    assert len(stream.ids) == 5000
+    assert len(read) <= pack.BATCH_PIECES + 1
+
+
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(260, np.uint16), (65_536, np.uint16), (65_537, np.uint32)])
+def test_the_smallest_integer_that_holds_the_vocabulary(byte_tokenizer, vocab_size, dtype):
+    assert pack_documents(["text"], byte_tokenizer(vocab_size)).ids.dtype == dtype
+
+
+@given(st.text("a \n☃", max_size=400), st.integers(2, 30))
+def test_parts_of_a_long_text_join_to_it(text, piece):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack, "PIECE_CHARS", piece)
+        parts = list(split_long_text(text))
+    assert "".join(parts) == text
+    assert all(len(part) <= piece for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("aaa\nbbb\nccc\nddd", ["aaa\nbbb\n", "ccc\nddd"]),
+        ("aaa bbb ccc ddd", ["aaa bbb", " ccc ddd"]),
+        ("abcdefghijkl", ["abcdefghij", "kl"]),
+        ("short", ["short"]),
+        ("", [""]),
+    ],
+)
+def test_where_a_long_text_is_parted(monkeypatch, text, parts):
+    monkeypatch.setattr(pack, "PIECE_CHARS", 10)
+    assert list(split_long_text(text)) == parts
+
+
+def test_an_empty_document_keeps_its_ends(byte_tokenizer):
+    assert pack_documents([""], byte_tokenizer()).ids.tolist() == [1, 2]
+
+
+def test_nothing_to_pack_is_an_error(byte_tokenizer):
+    with pytest.raises(DataError, match=r"^there is no document to pack; give a corpus that is not empty$"):
+        pack_documents([], byte_tokenizer())
+    with pytest.raises(DataError, match=r"^max_tokens must be null or >= 1, got 0$"):
+        pack_documents(["text"], byte_tokenizer(), max_tokens=0)
