@@ -1,0 +1,163 @@
+"""`apelr sample`: continue a prompt."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from apelr_tokenizers import Tokenizer
+
+__all__ = ["sample"]
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SEEDS = click.IntRange(0, 2**63 - 1)
+
+
+@click.command()
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Checkpoint file, or a run folder for its newest checkpoint.",
+)
+@click.option("--prompt", help="Text to continue; '' starts from nothing. Without it and --prompt-file: stdin.")
+@click.option("--prompt-file", type=FILE, help="UTF-8 file whose text is continued, its last line end included.")
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=0),
+    default=256,
+    show_default=True,
+    help="Most tokens generated in a sample.",
+)
+@click.option(
+    "--temperature",
+    type=float,
+    help="Divides each plan state's logits; 1 is the model's own distribution, 0 takes the most likely token. "
+    "[default: 1.0]",
+)
+@click.option("--top-k", type=int, help="Keep only the k most likely tokens; 0 keeps all. [default: 0]")
+@click.option(
+    "--top-p",
+    type=float,
+    help="Keep the smallest set of most likely tokens with this probability; 1 keeps all. [default: 1.0]",
+)
+@click.option(
+    "--repetition-penalty",
+    type=float,
+    help="Divides the probability of every token already in the sequence by this much; 1 is none. [default: 1.0]",
+)
+@click.option(
+    "--no-repeat-ngram-size",
+    type=int,
+    help="Exclude tokens that would complete an n-gram of this size already in the sequence; 0 excludes none. "
+    "[default: 0]",
+)
+@click.option(
+    "--stop",
+    "stops",
+    multiple=True,
+    metavar="TEXT",
+    help="End a sample before this text (searched in what is generated, not in the prompt). Repeatable.",
+)
+@click.option(
+    "--lookahead-steps",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Show per chunk the forecast of the plan this many chunks ahead; never changes what is generated.",
+)
+@click.option(
+    "--seed", type=SEEDS, default=0, show_default=True, help="Seed of the first sample; sample i has seed + i."
+)
+@click.option(
+    "--num-samples",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Samples to draw, in one batch; each is what it would be alone.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes what there is.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="text streams prompt and continuation; json prints one line for each sample.",
+)
+def sample(
+    *,
+    checkpoint: Path,
+    prompt: str | None,
+    prompt_file: Path | None,
+    max_new_tokens: int,
+    stops: tuple[str, ...],
+    lookahead_steps: int,
+    seed: int,
+    num_samples: int,
+    device: str,
+    form: str,
+    **sampling: float | None,
+) -> None:
+    """Continue a prompt with a trained model.
+
+    The prompt comes from --prompt, from --prompt-file, or from standard input. Text goes to standard output
+    as it is made; warnings and forecasts go to standard error. Several samples have a line
+    `--- sample 2 of 3 ---` before each.
+    """
+    if not all(stops):
+        raise click.BadParameter("a stop text must not be empty", param_hint="--stop")
+    from apelr_cli.console import result_stream
+    from apelr_cli.loading import load_model
+    from apelr_cli.sample_output import JsonOutput, TextOutput
+    from apelr_cli.sampling import SampleRequest, draw_samples, sampling_settings
+
+    settings = sampling_settings(sampling)
+    text = _prompt_text(prompt, prompt_file)
+    loaded = load_model(checkpoint, device)
+    request = SampleRequest(
+        prompt=text,
+        prompt_ids=_prompt_ids(text, loaded.tokenizer),
+        settings=settings,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        num_samples=num_samples,
+        stops=stops,
+        lookahead_steps=lookahead_steps,
+    )
+    with result_stream() as stream:
+        output = JsonOutput(stream) if form == "json" else TextOutput(stream, text, num_samples)
+        draw_samples(loaded, request, output)
+
+
+def _prompt_text(prompt: str | None, prompt_file: Path | None) -> str:
+    from apelr_cli.user_input import read_standard_input, read_text
+
+    if prompt is not None and prompt_file is not None:
+        raise click.UsageError("give either --prompt or --prompt-file, not both")
+    if prompt is not None:
+        return prompt
+    if prompt_file is not None:
+        return read_text(prompt_file)
+    text = read_standard_input()
+    if text is None:
+        raise click.UsageError(
+            "no prompt: give --prompt TEXT or --prompt-file FILE, or pipe text into standard input; "
+            "--prompt '' starts from nothing"
+        )
+    return text
+
+
+def _prompt_ids(text: str, tokenizer: "Tokenizer") -> list[int]:
+    from apelr_cli.user_input import warn_of_unknown
+
+    encoding = tokenizer.encode(text)
+    warn_of_unknown(tokenizer, text, encoding)
+    return [tokenizer.bos_id, *encoding.ids]

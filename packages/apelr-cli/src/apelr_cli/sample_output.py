@@ -1,0 +1,133 @@
+"""The two forms in which samples leave the program: text as it is made, and a JSON line for each sample."""
+
+import json
+from collections.abc import Sequence
+from typing import TextIO
+
+import click
+
+from apelr_cli.sample_row import Forecast, SampleRow
+
+__all__ = ["JsonOutput", "TextOutput", "forecast_line", "sample_record"]
+
+STATES_SHOWN = 3
+"""Plan states named in each belief of the forecast display, most likely first."""
+
+
+class TextOutput:
+    """Prompt and continuation as plain text, each ended by one newline; forecasts go to standard error.
+
+    The first sample that is not complete streams; text of later ones waits for its turn. Where there are
+    several, a line `--- sample 2 of 3 ---` stands before each.
+    """
+
+    def __init__(self, stream: TextIO, prompt: str, count: int) -> None:
+        self._stream = stream
+        self._prompt = prompt
+        self._count = count
+        self._waiting: list[list[str]] = [[] for _ in range(count)]
+        self._ended: dict[int, SampleRow] = {}
+        self._live = 0
+
+    def start(self) -> None:
+        """Print the prompt."""
+        self._open()
+
+    def add(self, index: int, text: str) -> None:
+        """Print `text` now if it is the turn of sample `index`, else later."""
+        if index == self._live:
+            self._write(text)
+        else:
+            self._waiting[index].append(text)
+
+    def end(self, index: int, row: SampleRow) -> None:
+        """Finish the sample and turn to the next one that is not complete."""
+        self._ended[index] = row
+        while (ended := self._ended.pop(self._live, None)) is not None:
+            self._write("\n")
+            prefix = f"sample {self._live + 1}, " if self._count > 1 else ""
+            for forecast in ended.forecasts:
+                click.echo(prefix + forecast_line(forecast), err=True)
+            self._live += 1
+            if self._live < self._count:
+                self._open()
+
+    def abandon(self) -> None:
+        """Close the line that is being written."""
+        self._write("\n")
+
+    def _open(self) -> None:
+        header = f"--- sample {self._live + 1} of {self._count} ---\n" if self._count > 1 else ""
+        self._write(header + self._prompt + "".join(self._waiting[self._live]))
+        self._waiting[self._live].clear()
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._stream.write(text)
+            self._stream.flush()
+
+
+class JsonOutput:
+    """One line of JSON for each sample, in order, as soon as it and those before it are complete."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._ended: dict[int, SampleRow] = {}
+        self._next = 0
+
+    def start(self) -> None:
+        """Print nothing."""
+
+    def add(self, index: int, text: str) -> None:
+        """Print nothing: a line is written when its sample is complete."""
+
+    def end(self, index: int, row: SampleRow) -> None:
+        """Print the lines whose turn it is."""
+        self._ended[index] = row
+        while (ended := self._ended.pop(self._next, None)) is not None:
+            json.dump(sample_record(ended), self._stream, ensure_ascii=False, allow_nan=False)
+            self._stream.write("\n")
+            self._stream.flush()
+            self._next += 1
+
+    def abandon(self) -> None:
+        """Print nothing."""
+
+
+def sample_record(row: SampleRow) -> dict[str, object]:
+    """The JSON object of a sample. `text` is the continuation alone; `ids` are BOS, prompt and continuation."""
+    return {
+        "prompt": row.prompt,
+        "text": row.text,
+        "ids": row.ids,
+        "tokens": [
+            {
+                "id": token.id,
+                "text": text,
+                "log_prob": token.log_prob,
+                "chunk": token.chunk,
+                "belief": list(token.belief),
+            }
+            for token, text in row.tokens
+        ],
+        "lookahead": [
+            {
+                "chunk": entry.chunk,
+                "position": entry.position,
+                "belief": list(entry.belief),
+                "forecast": [list(step) for step in entry.forecast],
+            }
+            for entry in row.forecasts
+        ],
+    }
+
+
+def forecast_line(entry: Forecast) -> str:
+    """One line: chunk and position, then the most likely plan states now and 1, 2, ... chunks ahead."""
+    ahead = "".join(f" | +{s} {_most_likely(belief)}" for s, belief in enumerate(entry.forecast, start=1))
+    return f"chunk {entry.chunk} (position {entry.position}): now {_most_likely(entry.belief)}{ahead}"
+
+
+def _most_likely(belief: Sequence[float]) -> str:
+    order = sorted(range(len(belief)), key=lambda state: -belief[state])[:STATES_SHOWN]
+    return " ".join(f"{state}:{belief[state]:.2f}" for state in order)

@@ -1,0 +1,98 @@
+"""Drawing samples and handing each piece of text on as soon as it is certain."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import click
+
+from apelr_cli.loading import LoadedModel
+from apelr_cli.sample_row import SampleRow
+from apelr_model import NothingLeftError, SamplingSettings, generate
+
+__all__ = ["SampleOutput", "SampleRequest", "draw_samples", "sampling_settings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest:
+    """What is to be drawn."""
+
+    prompt: str
+    """Text that every sample continues."""
+    prompt_ids: Sequence[int]
+    """BOS and the prompt's ids."""
+    settings: SamplingSettings
+    """How each token is drawn."""
+    max_new_tokens: int
+    """Tokens generated at most, in each sample."""
+    seed: int
+    """Seed of the first sample; sample i has seed + i."""
+    num_samples: int
+    """Samples drawn, in one batch."""
+    stops: Sequence[str]
+    """Texts before which a sample ends."""
+    lookahead_steps: int
+    """Chunks that the forecasts reach ahead; 0 makes none."""
+
+
+class SampleOutput(Protocol):
+    """Where samples go as they are made; pieces of different samples come interleaved."""
+
+    def start(self) -> None:
+        """The model is ready."""
+
+    def add(self, index: int, text: str) -> None:
+        """Sample `index` goes on with `text`."""
+
+    def end(self, index: int, row: SampleRow) -> None:
+        """Sample `index` is complete."""
+
+    def abandon(self) -> None:
+        """No sample that is not complete will be."""
+
+
+def sampling_settings(given: Mapping[str, float | None]) -> SamplingSettings:
+    """The settings with the model package's defaults for what is None. Raises click.UsageError naming the options."""
+    try:
+        return SamplingSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValueError as error:
+        lines = [line.partition(" ") for line in str(error).splitlines()]
+        problems = [f"--{name.replace('_', '-')} {rest}" for name, _, rest in lines]
+        raise click.UsageError("; ".join(problems)) from error
+
+
+def draw_samples(loaded: LoadedModel, request: SampleRequest, output: SampleOutput) -> None:
+    """Draw every sample of `request`, each with its own seed, in one batch.
+
+    A sample does not depend on its neighbours. Raises NothingLeftError where a sample cannot go on.
+    """
+    tokenizer = loaded.tokenizer
+    rows = [SampleRow(request.prompt, request.prompt_ids, tokenizer, request.stops) for _ in range(request.num_samples)]
+    tokens = generate(
+        loaded.model,
+        [row.prompt_ids for row in rows],
+        request.settings,
+        max_new_tokens=request.max_new_tokens,
+        seeds=[request.seed + index for index in range(request.num_samples)],
+        eos_id=tokenizer.eos_id,
+        lookahead_steps=request.lookahead_steps,
+    )
+    unfinished = set(range(request.num_samples))
+    output.start()
+    try:
+        for token in tokens:
+            if token.row not in unfinished:  # ended by a stop string, of which the generator knows nothing
+                continue
+            row = rows[token.row]
+            output.add(token.row, row.push(token))
+            if row.done:
+                output.end(token.row, row)
+                unfinished.remove(token.row)
+            if not unfinished:
+                break
+    except (NothingLeftError, KeyboardInterrupt):
+        output.abandon()
+        raise
+    for index in sorted(unfinished):
+        output.add(index, rows[index].finish())
+        output.end(index, rows[index])
