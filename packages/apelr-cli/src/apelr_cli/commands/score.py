@@ -1,0 +1,88 @@
+"""`apelr score`: what a model thinks of a given text."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from apelr_tokenizers import Tokenizer
+
+__all__ = ["score"]
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Checkpoint file, or a run folder for its newest checkpoint.",
+)
+@click.option("--text", help="Text to score, as one document.")
+@click.option("--file", "text_file", type=FILE, help="UTF-8 file to score, as one document of any length.")
+@click.option(
+    "--ids-file",
+    type=FILE,
+    help="File with a JSON list of T+1 token ids; the first is read, the T others are scored.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes what there is.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="text prints a summary and a table; json one object: tokens, nll in nats, bits_per_byte.",
+)
+def score(
+    *,
+    checkpoint: Path,
+    text: str | None,
+    text_file: Path | None,
+    ids_file: Path | None,
+    device: str,
+    form: str,
+) -> None:
+    """Score a text with a trained model: log-probability and belief before each token, total NLL, bits per byte.
+
+    A text is read from the start of a document (BOS). Exactly one of --text, --file and --ids-file is needed.
+    """
+    if sum(given is not None for given in (text, text_file, ids_file)) != 1:
+        raise click.UsageError("give exactly one of --text, --file and --ids-file")
+    from apelr_cli.console import result_stream
+    from apelr_cli.loading import load_model
+    from apelr_cli.scoring_output import LOSSY, json_pieces, score_ids, text_pieces
+    from apelr_cli.user_input import read_ids, read_text
+
+    if text_file is not None:
+        text = read_text(text_file)
+    loaded = load_model(checkpoint, device)
+    ids, text_bytes = [], None
+    if ids_file is not None:
+        ids = read_ids(ids_file, loaded.model.vocab_size)
+    elif text is not None:
+        ids, text_bytes = _text_ids(text, loaded.tokenizer)
+    scored = score_ids(loaded, ids, text_bytes)
+    if form == "json" and scored.bits_per_byte is not None and not loaded.tokenizer.lossless:
+        click.echo(f"Warning: {LOSSY}", err=True)
+    with result_stream() as stream:
+        stream.writelines(json_pieces(scored) if form == "json" else text_pieces(scored, loaded.tokenizer))
+
+
+def _text_ids(text: str, tokenizer: "Tokenizer") -> tuple[list[int], int]:
+    """BOS and the ids of `text`, and the bytes of the original text that they account for."""
+    from apelr_cli.user_input import InputError, warn_of_unknown
+
+    encoding = tokenizer.encode(text)
+    if not encoding.ids:
+        raise InputError("the text is empty: there is nothing to score")
+    warn_of_unknown(tokenizer, text, encoding)
+    return [tokenizer.bos_id, *encoding.ids], sum(encoding.byte_counts)

@@ -1,0 +1,111 @@
+"""A scored text as JSON and as a readable table, written piece by piece so that its length does not matter."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from apelr_cli.loading import LoadedModel
+from apelr_model import ImpossibleObservationError, Score, score
+from apelr_tokenizers import Tokenizer
+
+__all__ = ["LOSSY", "ScoredText", "json_pieces", "score_ids", "text_pieces"]
+
+LOSSY = (
+    "the tokenizer is lossy (it does not give every text back), "
+    "so bits per byte measures the text as the tokenizer sees it"
+)
+BLOCK = 1024
+"""Targets turned from tensors into numbers at once."""
+
+
+class ScoredText(NamedTuple):
+    """A sequence of ids with what the model thinks of its targets."""
+
+    ids: Sequence[int]
+    """x_0 ... x_T."""
+    score: Score
+    text_bytes: int | None
+    """UTF-8 bytes of the original text behind the targets; None where they are unknown."""
+
+    @property
+    def nll(self) -> float:
+        """Total negative log-likelihood of the targets, nats."""
+        return -float(self.score.log_prob.double().sum())
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """NLL in bits over the bytes of the original text."""
+        return self.nll / math.log(2) / self.text_bytes if self.text_bytes else None
+
+
+class ScoredTarget(NamedTuple):
+    """One target."""
+
+    id: int
+    log_prob: float
+    chunk: int
+    belief: list[float]
+    """[K] before it."""
+
+
+def score_ids(loaded: LoadedModel, ids: Sequence[int], text_bytes: int | None) -> ScoredText:
+    """Score `ids`, whose targets stand for `text_bytes` bytes.
+
+    Raises ImpossibleObservationError naming the first target of probability zero.
+    """
+    found = score(loaded.model, ids)
+    impossible = found.log_prob == -math.inf
+    if bool(impossible.any()):
+        position = int(impossible.nonzero()[0])
+        raise ImpossibleObservationError(
+            f"target {position} (id {ids[position + 1]}) has probability zero under the model: its NLL is infinite"
+        )
+    return ScoredText(ids, found, text_bytes)
+
+
+def json_pieces(scored: ScoredText) -> Iterator[str]:
+    """The JSON object {"tokens", "nll", "bits_per_byte"} in pieces, one line in all."""
+    yield '{"tokens": ['
+    for position, target in enumerate(_targets(scored)):
+        yield ", " if position else ""
+        yield json.dumps(target._asdict(), allow_nan=False)
+    totals = {"nll": scored.nll, "bits_per_byte": scored.bits_per_byte}
+    yield "], " + json.dumps(totals, allow_nan=False)[1:] + "\n"
+
+
+def text_pieces(scored: ScoredText, tokenizer: Tokenizer) -> Iterator[str]:
+    """A summary, then one aligned line for each target: position, id, log-probability, chunk, belief, text."""
+    yield from (f"{line}\n" for line in _summary(scored, tokenizer))
+    yield f"\n{'target':>8} {'id':>7} {'log_prob':>10} {'chunk':>7}  {'likely plan':<12} text\n"
+    for position, target in enumerate(_targets(scored)):
+        state = max(range(len(target.belief)), key=target.belief.__getitem__)
+        plan = f"{state}:{target.belief[state]:.2f}"
+        text = json.dumps(tokenizer.decode([target.id]), ensure_ascii=False)
+        yield f"{position:>8} {target.id:>7} {target.log_prob:>10.4f} {target.chunk:>7}  {plan:<12} {text}\n"
+
+
+def _summary(scored: ScoredText, tokenizer: Tokenizer) -> Iterator[str]:
+    count = len(scored.ids) - 1
+    per_token = scored.nll / count
+    perplexity = math.exp(per_token) if per_token < 700 else math.inf
+    yield f"targets         {count}"
+    yield f"nll             {scored.nll:.4f} nats"
+    yield f"nats per token  {per_token:.4f}"
+    yield f"perplexity      {perplexity:.4f}"
+    if scored.bits_per_byte is None:
+        yield "bits per byte   unknown: ids do not say how many bytes of text they stand for"
+    else:
+        yield f"bits per byte   {scored.bits_per_byte:.4f} ({scored.text_bytes} bytes)"
+    yield "tokenizer       lossless" if tokenizer.lossless else f"tokenizer       {LOSSY}"
+
+
+def _targets(scored: ScoredText) -> Iterator[ScoredTarget]:
+    count = len(scored.ids) - 1
+    for start in range(0, count, BLOCK):
+        end = min(start + BLOCK, count)
+        log_probs = scored.score.log_prob[start:end].tolist()
+        beliefs = scored.score.log_belief[start:end].exp().tolist()
+        for offset, (log_prob, belief) in enumerate(zip(log_probs, beliefs, strict=True)):
+            t = start + offset
+            yield ScoredTarget(scored.ids[t + 1], log_prob, scored.score.chunk_index[t], belief)
