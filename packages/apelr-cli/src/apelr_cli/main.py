@@ -1,0 +1,55 @@
+"""The `apelr` command group. Commands, and with them torch, are imported when one is called."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from apelr_cli.errors import FriendlyGroup
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "train": "Train a model as a configuration says.",
+    "sample": "Continue a prompt with a trained model.",
+    "score": "Give each token of a text its log-probability.",
+    "config": "List the shipped configurations, or print one.",
+}
+"""Name of each command and its line in the help. `commands/<name>.py` holds the click command `<name>`."""
+
+
+class LazyGroup(FriendlyGroup):
+    """Knows the commands' names and one-line help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"apelr_cli.commands.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command), f"commands/{cmd_name}.py must hold the click command {cmd_name}"
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands into the help page."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
+        """Complete a command's name, and the options of the group itself."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="apelr-cli", prog_name="apelr")
+def main() -> None:
+    """Train and sample language models whose plan is filtered exactly."""
