@@ -53,6 +53,10 @@ def test_what_is_read_and_in_which_order(tmp_path):
             "z.py": '"Module z."\nclass C:\n    "Class C."\n'
             '    async def f(self):\n        """Method f.\n\n        More."""',
             "a.py": 'def f():\n    "Function f."\n"no docstring"\nraise SystemExit("imported")',
+            "deep.py": "try:\n    x = lambda: 'no'\nexcept E:\n    def f():\n        'In except.'\n"
+            "else:\n    if x:\n        pass\n    else:\n        class D: 'In else.'\n"
+            "finally:\n    with x:\n        def g(): 'In with.'\n"
+            "match x:\n    case 1:\n        def h(): 'In case.'\n",
             "pkg/m.py": '"Module m."\ndef again():\n    "Class C."',
             "pkg/latin.py": '# coding: latin-1\n"Latin ä."'.encode("latin-1"),
             "broken.py": "def (",
@@ -68,6 +72,10 @@ def test_what_is_read_and_in_which_order(tmp_path):
         "Topic a.",
         "Topic b.",
         "Function f.",
+        "In except.",
+        "In else.",
+        "In with.",
+        "In case.",
         "An odd \\d escape.",
         "Latin ä.",
         "Module m.",

@@ -68,8 +68,19 @@ def _docstrings(library: Path) -> Iterator[str]:
         folders = path.relative_to(library).parts[:-1]
         if SKIPPED_FOLDERS.isdisjoint(folders) and not any(part.startswith("config-") for part in folders):
             tree = _parse(path)
-            for node in ast.walk(tree) if tree else ():
-                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                    text = ast.get_docstring(node)
-                    if text:
-                        yield text
+            for node in _documented(tree) if tree else ():
+                text = ast.get_docstring(node)
+                if text:
+                    yield text
+
+
+def _documented(node: ast.AST) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The module, classes and functions of a tree in the order of the source.
+
+    Goes through statements alone, because most of a tree is expressions, which hold no docstring.
+    """
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        yield node
+    for block in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for statement in getattr(node, block, ()):
+            yield from _documented(statement)

@@ -1,0 +1,31 @@
+"""The README says what the code does."""
+
+import re
+from pathlib import Path
+
+from apelr_data import SOURCES
+from apelr_data.sources.hub import PROBE_SECONDS
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_python_runs(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert "TextReport(documents=200" in capsys.readouterr().out
+
+
+def test_its_table_is_the_table_of_sources():
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in README.splitlines() if "| `" in line]
+    expected = []
+    for info in list(SOURCES.values()):
+        where = "no network" if info.offline else f"`{info.hub_id}`, `{info.hub_config}`"
+        reading = "streamed" if info.streaming else "local" if info.offline else "downloaded"
+        expected.append([f"`{info.name}`", info.summary, where, info.size, info.licence, info.splits, reading])
+    assert rows[1:] == expected
+
+
+def test_its_numbers_are_the_codes():
+    assert f"within\n{PROBE_SECONDS:.0f} seconds" in README
