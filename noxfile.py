@@ -20,9 +20,7 @@ nox.options.default_venv_backend = "none"  # `environment` below makes them, so 
 ROOT = Path(__file__).resolve().parent
 REQUIREMENTS = ROOT / "requirements.txt"
 PROJECT_FILES = {path.parent.name: path for path in sorted(ROOT.glob("packages/*/pyproject.toml"))}
-PROJECTS = {
-    name: tomllib.loads(path.read_text(encoding="utf-8"))["project"] for name, path in PROJECT_FILES.items()
-}
+PROJECTS = {name: tomllib.loads(path.read_text(encoding="utf-8"))["project"] for name, path in PROJECT_FILES.items()}
 ASK_TORCH = "import torch; print('cuda' if torch.cuda.is_available() else f'torch {torch.__version__}')"
 
 

@@ -15,9 +15,7 @@ each_package = pytest.mark.parametrize("package", [pytest.param(path, id=path.na
 
 
 def python(*arguments: str | Path, cwd: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, capture_output=True, encoding="utf-8", check=False
-    )
+    done = subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -73,8 +71,6 @@ def test_sdist_of_the_command_builds_the_same_wheel(wheels: dict[str, Path], tmp
 
 def test_command_prints_a_config_from_the_wheel_alone(wheels: dict[str, Path], tmp_path: Path) -> None:
     python("-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path, *wheels.values(), cwd=tmp_path)
-    ask = (
-        "import sys; sys.path.insert(0, '.'); from apelr_cli.main import main; main(['config', 'quickstart'])"
-    )
-    printed = python("-I", "-c", ask, cwd=tmp_path)
+    ask = "import sys; sys.path.insert(0, '.'); from apelr_cli.main import main; main()"
+    printed = python("-I", "-c", ask, "config", "quickstart", cwd=tmp_path)
     assert printed.strip() == CONFIGS["quickstart.yaml"].decode().strip()
