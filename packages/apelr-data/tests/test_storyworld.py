@@ -41,9 +41,9 @@ def validation() -> list[Story]:
 
 
 GOLDEN = {
-    (0, "train", 0): "9fc5557a2fa598ca65e3ef802182cb711722076e0bb2892b65d5fa52a2fdf7c8",
-    (0, "validation", 0): "3342843af60d22d9a4b5a5ef54b3a87c6329caa08996b1edddad97ae206c4928",
-    (7, "train", 12345): "b79b25c09575f589578985e57ca6726c15885cf1033a0153faa306bc2cd1ce75",
+    (0, "train", 0): "7fec633916822b0784182142b33992a31460091641a75e16c10cbb45eb1fe6af",
+    (0, "validation", 0): "00ccf04cd179f9d4590b28e59e9ca4b1ed23a832d666275039882e98f85c28db",
+    (7, "train", 12345): "c45a754cbda4775eba18451d76564a38607d1a023179b84a4e9115cb6e8293cb",
 }
 
 
@@ -186,14 +186,13 @@ def test_corrupted_sentences_are_impossible(train: list[Story]) -> None:
         ("Mia looked slowly at Max.", "Rob looked slowly at Max."),
         ("Mia looked slowly at Max.", "Max looked slowly at Max."),
         ("Once there was a wise girl called Anna.", "Once there was a wise boy called Anna."),
-        ("The dog slept in an old box.", "The dog slept in a old box."),
-        ("The dog slept in an old box.", "The dog sleeps in an old box."),
+        ("The shy dog slept in an old box.", "The shy dog slept in a old box."),
+        ("The shy dog slept in an old box.", "The shy dog sleeps in an old box."),
     ],
 )
 def test_wrong_pronouns_names_and_articles_are_impossible(right: str, wrong: str) -> None:
-    right = right.replace("The dog", "The brown dog")
     assert sentence_is_possible(right)
-    assert not sentence_is_possible(wrong.replace("The dog", "The brown dog"))
+    assert not sentence_is_possible(wrong)
 
 
 @pytest.mark.parametrize(

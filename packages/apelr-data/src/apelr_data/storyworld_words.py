@@ -50,7 +50,7 @@ FILLERS: dict[str, tuple[str, ...]] = {
     # Looks of things.
     "colour": _words("red blue green yellow white black orange purple golden silver"),
     "look": _words("tiny big old little odd plain dusty heavy new pretty round empty"),
-    "grim": _words("huge dark wet cold ugly long wild strange gloomy nasty muddy dreadful"),
+    "grim": _words("huge dark wet cold ugly wild strange gloomy nasty dreadful awful scary"),
     # Places, time and weather.
     "landmark": _words("mill bridge well barn church tower orchard garden inn castle market cottage"),
     "rock": _words("rock log bush stump tree stone cart fence"),
