@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from apelr_model.filter import log_mean_state
+from apelr_model.filter import log_mean_state, to_filter_dtype
 from apelr_model.head_v1 import Head
 
 __all__ = ["SLICE_ELEMENTS", "Mixtures", "mixtures", "slice_rows", "state_log_probs", "target_log_probs"]
@@ -57,7 +57,7 @@ class Mixtures(NamedTuple):
     state_entropy: Tensor
     """[N] sum_k b(k) H(p(. | k)) in nats."""
     chunk_mixture: Tensor
-    """[G, V] per group of tokens: mean over its tokens of sum_k b_start(k) p(. | k), probabilities."""
+    """[G, V] per group of tokens: mean over its tokens of sum_k b_start(k) p(. | k), probabilities in float64."""
 
 
 def mixtures(
@@ -81,7 +81,8 @@ def mixtures(
         by_belief = log_mean_state(log_belief, log_probs)
         by_start = log_mean_state(log_start, log_probs)
         of_states = -(log_probs.exp() * log_probs).sum(-1)
-        summed = by_start.new_zeros(int(local[-1]) + 1, vocab_size).index_add(0, local, by_start.exp())
+        words = to_filter_dtype(by_start).exp()  # float32 would lose words below e^-88, and their gradients
+        summed = words.new_zeros(int(local[-1]) + 1, vocab_size).index_add(0, local.to(words.device), words)
         entropy = -(by_belief.exp() * by_belief).sum(-1)
         return entropy, (log_belief.exp().to(of_states) * of_states).sum(-1), summed
 
@@ -94,11 +95,11 @@ def mixtures(
         entropies.append(entropy)
         conditionals.append(conditional)
         sums.append(summed)
-        summed_groups.append(torch.arange(first, first + len(summed), device=hidden.device))
+        summed_groups.append(torch.arange(first, first + len(summed), device=summed.device))
     joined = torch.cat(sums)
     totals = joined.new_zeros(num_groups, vocab_size).index_add(0, torch.cat(summed_groups), joined)
-    counts = torch.bincount(group, minlength=num_groups).clamp(min=1)
-    return Mixtures(torch.cat(entropies), torch.cat(conditionals), totals / counts.unsqueeze(1))
+    counts = torch.bincount(group, minlength=num_groups).clamp(min=1).unsqueeze(1)
+    return Mixtures(torch.cat(entropies), torch.cat(conditionals), totals / counts.to(totals.device))
 
 
 def _recomputed(function: Callable[..., Result], *arguments: Tensor) -> Result:

@@ -24,7 +24,9 @@ def belief_entropy(log_belief: Tensor) -> Tensor:
 
 def kl_to_uniform(mean_belief: Tensor) -> Tensor:
     """mean_belief [K] (probabilities) -> KL(mean belief || uniform) in nats, 0 ... log K."""
-    return math.log(mean_belief.shape[-1]) - belief_entropy(mean_belief.log())
+    # A state of mass zero counts nothing; the logarithm of its mass would make the gradient NaN.
+    log_mean = mean_belief.masked_fill(mean_belief == 0, 1.0).log()
+    return math.log(mean_belief.shape[-1]) + (mean_belief * log_mean).sum(-1)
 
 
 def symmetric_kl(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -115,7 +115,8 @@ def batch_statistics(
             vocab_size=model.vocab_size,
         )
         plan_mi = found.mixture_entropy - found.state_entropy
-        chunk_bow = chunk_cross_entropy(found.chunk_mixture, targets[valid], group)
+        words = found.chunk_mixture
+        chunk_bow = chunk_cross_entropy(words, targets[valid].to(words.device), group.to(words.device))
     if with_recognizer:
         first = _first_of_group(group)
         sizes = torch.bincount(group)
