@@ -39,14 +39,14 @@ def make_model(device: torch.device) -> Callable[..., PlannerLM]:
         defaults = {"num_plan_states": 3, "chunk_size": 4, "token_dim": 5, "hidden_dim": 7, "fusion_dim": 6}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = build_model(V1Config(**{**defaults, **sizes}), vocab).to(dtype)
+            model = build_model(V1Config(**{**defaults, **sizes}), vocab)
             with torch.no_grad():
                 model.planner.initial_logits.normal_()
                 model.planner.transition_logits.normal_()
                 model.head.plan_vocab_bias.normal_()
                 if model.planner.context_proj is not None:
                     model.planner.context_proj.weight.normal_()
-        return model.to(device if on is None else on).eval()
+        return model.to(device=device if on is None else on, dtype=dtype).eval()
 
     return make
 
