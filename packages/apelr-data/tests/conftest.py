@@ -167,4 +167,9 @@ def hub() -> Iterator[Hub]:
 @pytest.fixture
 def hub_environment(tmp_path: Path, hub: Hub) -> dict[str, str]:
     """What a fresh interpreter needs to take the server for the hub."""
-    return {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hub-cache"), "HF_HUB_OFFLINE": "0"}
+    return {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(tmp_path / "hub-cache"),
+        "HF_HUB_OFFLINE": "0",
+        "USE_TORCH": "0",  # the library would import torch, where it is installed, in seconds
+    }

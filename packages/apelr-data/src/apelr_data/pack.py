@@ -140,9 +140,11 @@ class _StreamBuilder:
         self._recent = self._recent[-1:]
 
     def stream(self, max_tokens: int | None) -> TokenStream:
-        """The stream so far, cut at `max_tokens` ids."""
+        """The whole stream, cut at `max_tokens` ids; the builder is empty afterwards."""
         ids = np.concatenate(self._ids)[:max_tokens]
+        self._ids.clear()  # frees one copy before the next is made
         byte_counts = np.concatenate(self._byte_counts)[:max_tokens]
+        self._byte_counts.clear()
         begun = [document for document in self._recent if document[0] < len(ids)]
         unknown = self._finished[1] + sum(count for _, count in begun)
         if len(ids) < self.length:
