@@ -68,7 +68,7 @@ class TextOutput:
 
 
 class JsonOutput:
-    """One line of JSON for each sample, in order, as soon as it and those before it are complete."""
+    """One line of JSON (ASCII) for each sample, in order, as soon as it and those before it are complete."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -85,7 +85,7 @@ class JsonOutput:
         """Print the lines whose turn it is."""
         self._ended[index] = row
         while (ended := self._ended.pop(self._next, None)) is not None:
-            json.dump(sample_record(ended), self._stream, ensure_ascii=False, allow_nan=False)
+            json.dump(sample_record(ended), self._stream, allow_nan=False)
             self._stream.write("\n")
             self._stream.flush()
             self._next += 1

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -21,7 +22,7 @@ from apelr_model.config import ModelConfig, V1Config
 from apelr_model.errors import CheckpointError
 from apelr_model.planner_lm import PlannerLM, build_model
 
-__all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["FORMAT_VERSION", "Checkpoint", "compare_tensors", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "apelr-checkpoint"
 FORMAT_VERSION = 1
@@ -67,7 +68,7 @@ class Checkpoint:
     run_config: dict[str, Any] = field(default_factory=dict)
     """The resolved run configuration as plain data."""
     versions: dict[str, str] = field(
-        default_factory=lambda: {"torch": torch.__version__, "python": platform.python_version()}
+        default_factory=lambda: {"torch": str(torch.__version__), "python": platform.python_version()}
     )
     """Versions of the libraries that wrote the file."""
 
@@ -203,15 +204,20 @@ def _check_tensors(checkpoint: Checkpoint, path: Path) -> None:
             expected = build_model(checkpoint.model_config, checkpoint.vocab_size).state_dict()
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{path}: its model_config cannot be built: {error}".splitlines()[0]) from error
-    if missing := sorted(set(expected) - set(checkpoint.model)):
-        raise CheckpointError(f"{path} lacks the tensors {', '.join(missing)}")
-    if extra := sorted(map(str, set(checkpoint.model) - set(expected))):
-        raise CheckpointError(f"{path} has unknown tensors {', '.join(extra)}")
+    compare_tensors(checkpoint.model, expected, str(path))
+
+
+def compare_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
+    """Raise CheckpointError, naming `where` and the tensors, unless both have the same names and shapes."""
+    if missing := sorted(set(expected) - set(found)):
+        raise CheckpointError(f"{where} lacks the tensors {', '.join(missing)}")
+    if extra := sorted(map(str, set(found) - set(expected))):
+        raise CheckpointError(f"{where} has unknown tensors {', '.join(extra)}")
     for name, wanted in expected.items():
-        found = checkpoint.model[name]
-        if not isinstance(found, Tensor) or found.shape != wanted.shape:
-            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise CheckpointError(f"{path}: tensor {name} has shape {shape}, its config needs {list(wanted.shape)}")
+        tensor = found[name]
+        if not isinstance(tensor, Tensor) or tensor.shape != wanted.shape:
+            shape = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise CheckpointError(f"{where}: tensor {name} has shape {shape}, the config needs {list(wanted.shape)}")
 
 
 def _verify_checksums(path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from apelr_model.checkpoint import compare_tensors
 from apelr_model.config import OptimConfig, V1LossWeights
 from apelr_model.errors import NonFiniteError
 from apelr_model.objective import TERM_NAMES, TokenBatch, count_chunks, loss_terms, total_loss
@@ -125,10 +126,19 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any], *, restore_rng: bool = True) -> None:
-        """Take up the state that `state_dict` gave. Keys and shapes are strict."""
+        """Take up the state that `state_dict` gave, strict about names and shapes; CheckpointError names what differs.
+
+        Hyperparameters (learning rate, weight decay) stay those of this trainer's own configuration. Without
+        `restore_rng` the random number generators are left as they are.
+        """
+        compare_tensors(state["model"], self.model.state_dict(), "the checkpoint")
         self.model.load_state_dict(state["model"], strict=True)
+        own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        for group, values in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(values)
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
         if restore_rng:
             torch.set_rng_state(state["rng"]["cpu"].cpu())

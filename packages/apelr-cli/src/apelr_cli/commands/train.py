@@ -1,0 +1,77 @@
+"""`apelr train`: from a config file to a run folder with a trained model."""
+
+from pathlib import Path
+
+import click
+
+__all__ = ["train"]
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_name",
+    required=True,
+    metavar="FILE",
+    help="Run configuration: a YAML file, or the name of a shipped one (apelr config lists them).",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY.SUB=VALUE",
+    help="Override one key of the config; may be given several times, the last one wins.",
+)
+@click.option(
+    "--resume",
+    metavar="auto|FILE",
+    help="Go on with the run in the folder: from its newest checkpoint (auto; starts one where there is none) or FILE.",
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Run folder; goes before train.out_dir.")
+@click.option("--force", is_flag=True, help="Start afresh in a folder that holds a run, removing that run.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and how large it is; write nothing.")
+@click.option("--print-config", is_flag=True, help="Print the resolved config as YAML and stop.")
+@click.option("--quiet", is_flag=True, help="Say nothing on stderr but errors.")
+@click.pass_context
+def train(
+    context: click.Context,
+    /,
+    *,
+    config_name: str,
+    overrides: tuple[str, ...],
+    resume: str | None,
+    out: Path | None,
+    force: bool,
+    dry_run: bool,
+    print_config: bool,
+    quiet: bool,
+) -> None:
+    """Train a model as a config file says.
+
+    Writes checkpoints, the tokenizer, metrics and the resolved config into the run folder (runs/<config name>
+    unless told otherwise). Ctrl-C and SIGTERM save a checkpoint and leave with exit code 130 and 143.
+    """
+    from apelr_cli.config_reader import load_run_config
+    from apelr_cli.run_config import to_yaml
+    from apelr_cli.shipped import find_config
+
+    if force and resume:
+        raise click.UsageError("--force starts afresh and --resume goes on: give one of them")
+    path = find_config(config_name)
+    config = load_run_config(path, overrides)
+    if print_config:
+        click.echo(to_yaml(config), nl=False)
+        return
+    from apelr_cli.device import resolve_device
+    from apelr_cli.dry_run import describe_run
+    from apelr_cli.run_folder import RunFolder
+    from apelr_cli.training_run import run_folder_path
+    from apelr_cli.training_start import train_run
+
+    device = resolve_device(config.device)
+    folder = RunFolder(run_folder_path(config, path, out))
+    if dry_run:
+        for line in describe_run(config, folder, device, resume):
+            click.echo(line)
+        return
+    context.exit(train_run(config, folder, device, resume=resume, force=force, quiet=quiet))

@@ -1,0 +1,142 @@
+"""The run folder: who may write into it, and the small files beside the checkpoints."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RunError", "RunFolder", "environment"]
+
+OWN_NAMES = (
+    "checkpoint.pt",
+    "checkpoints",
+    "tokenizer.json",
+    "metrics.json",
+    "metrics.jsonl",
+    "config.yaml",
+    "run.json",
+)
+"""Everything that a run writes; `--force` removes these and touches nothing else."""
+
+LIBRARIES = ("apelr-cli", "apelr-data", "apelr-model", "apelr-tokenizers", "torch", "tokenizers", "numpy")
+
+
+class RunError(ValueError):
+    """A run folder cannot be used as asked; the message says what can be done instead."""
+
+
+class RunFolder:
+    """One run's files. Small files are written whole or not at all; metrics.jsonl grows by flushed lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest complete checkpoint."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has written its final metrics."""
+        return (self.path / "metrics.json").is_file()
+
+    def refuse_unless_empty(self) -> None:
+        """Raise RunError where the folder holds anything, or is no folder."""
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is not a folder; give another with --out")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise RunError(
+                f"{self.path} is not empty: go on with --resume auto, start afresh with --force "
+                "(removes the run in it), or give another folder with --out"
+            )
+
+    def holds_only_unstarted_run(self) -> bool:
+        """Whether a run died here before its first checkpoint, leaving only small files of its own."""
+        return all(child.name in OWN_NAMES for child in self.path.iterdir()) and not self.checkpoint.exists()
+
+    def clear(self) -> None:
+        """Remove the files of an earlier run, and nothing else."""
+        for name in OWN_NAMES:
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one small file whole or not at all."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        temporary = self.path / f"{name}.tmp"
+        try:
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write one small JSON file; numbers that are not finite become null."""
+        self.write_text(name, json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n")
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add one JSON object as a line of metrics.jsonl, flushed."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8", newline="\n") as file:
+            file.write(json.dumps(_finite(line), ensure_ascii=False) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl that are complete."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drop metrics of later steps, and a broken last line: a resumed run writes them again."""
+        kept = [line for line in self.metrics() if line["step"] <= step]
+        self.write_text("metrics.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+        (self.path / "metrics.json").unlink(missing_ok=True)
+
+
+def environment() -> dict[str, Any]:
+    """What run.json says about where and how the run was started."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "platform": platform.platform(),
+        "git_revision": _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    """The revision of the checkout the command was started in, with '+changes' where files differ; else None."""
+    try:
+        revision = _git("rev-parse", "HEAD")
+        return revision + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, check=True, timeout=10, encoding="utf-8")
+    return done.stdout.strip()
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null."""
+    if isinstance(value, float) and not (abs(value) < float("inf")):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

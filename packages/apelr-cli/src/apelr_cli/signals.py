@@ -1,0 +1,68 @@
+"""SIGINT and SIGTERM: asked to stop, finish the step, save, and leave with 128 + the signal's number."""
+
+import signal
+from collections.abc import Iterable, Iterator
+from types import FrameType, TracebackType
+from typing import TypeVar
+
+__all__ = ["StopRequest", "StopTraining"]
+
+Item = TypeVar("Item")
+
+NAMES = ("SIGINT", "SIGTERM")
+"""Signals that stop a run; a platform may lack one."""
+
+
+class StopTraining(BaseException):
+    """Raised at the next safe point after a signal; `exit_code` is 128 + the signal's number.
+
+    A BaseException, so that nothing that handles ordinary errors can swallow it.
+    """
+
+    def __init__(self, number: int, *, at_safe_point: bool) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+        self.at_safe_point = at_safe_point
+        """Whether it was raised between steps, so that the state may be saved."""
+
+
+class StopRequest:
+    """Installs the handlers for the time of a `with` block and puts the old ones back after it.
+
+    While `deferred` is false (data are being prepared, nothing is to be saved) a signal raises StopTraining at
+    once. While it is true the first signal is remembered, for `check`; the second one raises at once.
+    """
+
+    def __init__(self) -> None:
+        self.deferred = False
+        self._received: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for name in NAMES:
+            number = getattr(signal, name, None)
+            if number is not None:
+                self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._received is not None or not self.deferred:
+            raise StopTraining(number, at_safe_point=False)
+        self._received = number
+
+    def check(self) -> None:
+        """Raise StopTraining if a signal has come."""
+        if self._received is not None:
+            raise StopTraining(self._received, at_safe_point=True)
+
+    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, checking for a signal before each."""
+        for item in items:
+            self.check()
+            yield item

@@ -1,0 +1,211 @@
+"""A run from its first step to its last: train, log, evaluate, preview, save; and how it is begun or taken up."""
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from apelr_cli.reporting import Reporter
+from apelr_cli.run_config import RunConfig, to_plain, to_yaml
+from apelr_cli.run_folder import RunFolder, environment
+from apelr_cli.signals import StopRequest, StopTraining
+from apelr_cli.training_data import TrainingData
+from apelr_model import (
+    Checkpoint,
+    Evaluation,
+    NonFiniteError,
+    SamplingSettings,
+    StepReport,
+    Trainer,
+    evaluate,
+    generate,
+    save_checkpoint,
+)
+
+__all__ = ["TrainingRun"]
+
+
+class TrainingRun:
+    """Joins trainer, data, run folder, reporter and signals; the loop is `run`."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        trainer: Trainer,
+        data: TrainingData,
+        folder: RunFolder,
+        reporter: Reporter,
+        stop: StopRequest,
+    ) -> None:
+        self.config = config
+        self.trainer = trainer
+        self.data = data
+        self.folder = folder
+        self.reporter = reporter
+        self.stop = stop
+        self._saved_step: int | None = None
+        self._tokenizer_text = data.tokenizer.to_text()
+
+    def begin(self) -> None:
+        """Write the small files and the checkpoint of the step a new run starts at."""
+        self.folder.write_text("config.yaml", to_yaml(self.config))
+        self.folder.write_text("tokenizer.json", self._tokenizer_text)
+        parts = {name: count_parameters(part) for name, part in self.trainer.model.named_children()}
+        self.folder.write_json(
+            "run.json",
+            {
+                **environment(),
+                "seed": self.config.seed,
+                "device": str(self.trainer.model.device),
+                "first_step": self.trainer.step,
+                "parameters": {"total": sum(parts.values()), **parts},
+                "vocab_size": self.trainer.model.vocab_size,
+                "data": self.data.identity(),
+                "text": self.data.text_report(),
+            },
+        )
+        self.save()
+
+    def take_up(self) -> None:
+        """Go on in a folder whose newest checkpoint has just been loaded."""
+        self._saved_step = self.trainer.step
+        self.folder.forget_metrics_after(self.trainer.step)
+
+    def run(self) -> Evaluation:
+        """Train to the last step, write the final metrics and return the final evaluation.
+
+        Raises StopTraining after a signal, with a checkpoint of the last finished step written.
+        """
+        train = self.config.train
+        try:
+            self._evaluate_if_missed()
+            while self.trainer.step < train.max_steps:
+                self.stop.check()
+                batch, text_bytes = self.data.train_batch(self.trainer.step)
+                report = self.trainer.train_step(batch.to(self.trainer.model.device))
+                self._log(report, text_bytes)
+                if report.step % train.save_interval == 0 or report.step == train.max_steps:
+                    self.save()
+                if report.step % train.eval_interval == 0 and report.step < train.max_steps:
+                    self._evaluate()
+                if train.preview_interval and report.step % train.preview_interval == 0:
+                    self._preview()
+            return self._finish()
+        except StopTraining as stopped:
+            if stopped.at_safe_point:
+                self.save_if_new()
+            raise
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error}; the newest checkpoint is of step {self._saved_step}") from error
+
+    def save(self) -> None:
+        """Write a checkpoint of the trainer as it stands."""
+        state = self.trainer.state_dict()
+        model = state.pop("model")
+        step = state.pop("step")
+        save_checkpoint(
+            self.folder.path,
+            Checkpoint(
+                model_config=self.trainer.model.config,
+                vocab_size=self.trainer.model.vocab_size,
+                step=step,
+                model=model,
+                training={**state, "data": self.data.identity()},
+                tokenizer=self._tokenizer_text,
+                tokenizer_fingerprint=self.data.tokenizer.fingerprint,
+                run_config=to_plain(self.config),
+            ),
+        )
+        self._saved_step = step
+
+    def save_if_new(self) -> None:
+        """Write a checkpoint unless the newest one is of this step already."""
+        if self._saved_step != self.trainer.step:
+            self.save()
+
+    def _log(self, report: StepReport, text_bytes: int) -> None:
+        if report.step % self.config.train.log_interval and report.step != self.config.train.max_steps:
+            return
+        nll = report.terms["nll"]
+        bits = nll * report.targets / math.log(2) / text_bytes if text_bytes else None
+        speed = self.reporter.tokens_per_second(report)
+        self.reporter.step(report, bits, speed)
+        self.folder.append_metrics(
+            {
+                "kind": "train",
+                "step": report.step,
+                "loss": report.loss,
+                "bits_per_byte": bits,
+                **report.terms,
+                "learning_rate": report.learning_rate,
+                "grad_norm": report.grad_norm,
+                "usage": report.usage,
+                "tokens_per_second": speed,
+            }
+        )
+
+    def _evaluate_if_missed(self) -> None:
+        """A run stopped between a step and its evaluation makes up for it when it is taken up."""
+        step, train = self.trainer.step, self.config.train
+        logged = {line["step"] for line in self.folder.metrics() if line["kind"] == "validation"}
+        if 0 < step < train.max_steps and step % train.eval_interval == 0 and step not in logged:
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        found = self._evaluation(self.config.train.val_batches)
+        self.reporter.evaluation(self.trainer.step, found)
+        self.folder.append_metrics({"kind": "validation", "step": self.trainer.step, **found._asdict()})
+
+    def _evaluation(self, limit: int | None) -> Evaluation:
+        batches = self.stop.watch(self.data.validation_batches(limit))
+        return evaluate(self.trainer.model, batches, text_bytes=self.data.validation_bytes(limit))
+
+    def _preview(self) -> None:
+        """Show and log a short continuation of the preview prompt; draws no number from the training RNG."""
+        train, tokenizer, model = self.config.train, self.data.tokenizer, self.trainer.model
+        prompt = [tokenizer.bos_id, *tokenizer.encode(train.preview_prompt).ids]
+        tokens = generate(
+            model,
+            [prompt],
+            SamplingSettings(temperature=0.8),
+            max_new_tokens=train.preview_tokens,
+            seeds=[self.config.seed],
+            eos_id=tokenizer.eos_id,
+        )
+        text = train.preview_prompt + tokenizer.decode([token.id for token in self.stop.watch(tokens)])
+        self.reporter.say(f"step {self.trainer.step}  preview: {text!r}")
+        self.folder.append_metrics({"kind": "preview", "step": self.trainer.step, "text": text})
+
+    def _finish(self) -> Evaluation:
+        """Evaluate on all validation rows and write metrics.json, whose presence marks the run as finished."""
+        started = time.monotonic()
+        found = self._evaluation(None)
+        references = self.data.references()
+        self.reporter.evaluation(self.trainer.step, found)
+        self.folder.append_metrics({"kind": "final", "step": self.trainer.step, **found._asdict()})
+        content: Mapping[str, Any] = {
+            "step": self.trainer.step,
+            "validation": found._asdict(),
+            "tokenizer_lossless": self.data.tokenizer.lossless,
+            "references_bits_per_byte": references,
+            "final_evaluation_seconds": round(time.monotonic() - started, 3),
+        }
+        self.folder.write_json("metrics.json", content)
+        for name, bits in references.items():
+            self.reporter.say(f"for comparison, the same text: {name} {bits:.3f} bits/byte")
+        return found
+
+
+def count_parameters(module: torch.nn.Module) -> int:
+    """Trained numbers in a module."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def run_folder_path(config: RunConfig, config_path: Path, out: Path | None) -> Path:
+    """`--out`, else `train.out_dir`, else runs/<name of the config file>."""
+    if out is not None:
+        return out
+    return Path(config.train.out_dir) if config.train.out_dir else Path("runs") / config_path.stem

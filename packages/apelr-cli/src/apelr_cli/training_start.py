@@ -1,0 +1,95 @@
+"""Setting a run up in reading order: folder, checkpoint, tokenizer, data, model, trainer; then the loop."""
+
+from pathlib import Path
+
+import torch
+
+from apelr_cli.loading import stored_tokenizer
+from apelr_cli.reporting import Reporter
+from apelr_cli.resuming import check_same_data, check_same_run, find_resumed, restore, start_from
+from apelr_cli.run_config import RunConfig
+from apelr_cli.run_folder import RunFolder
+from apelr_cli.signals import StopRequest, StopTraining
+from apelr_cli.training_data import TrainingData, prepare_data
+from apelr_cli.training_run import TrainingRun
+from apelr_model import Checkpoint, Trainer, build_model, load_checkpoint
+
+__all__ = ["train_run"]
+
+
+def train_run(
+    config: RunConfig, folder: RunFolder, device: torch.device, *, resume: str | None, force: bool, quiet: bool
+) -> int:
+    """Train, from the beginning or from a checkpoint, and return the command's exit code.
+
+    0: finished; 128 + signal: stopped and saved. Raises ValueErrors with one line for what the user can mend.
+    """
+    resumed = find_resumed(folder, resume) if resume else None
+    if not resume and not force:
+        folder.refuse_unless_empty()
+    reporter = Reporter(max_steps=config.train.max_steps, first_step=resumed.step if resumed else 0, quiet=quiet)
+    if resumed:
+        check_same_run(resumed, config)
+        if resumed.step >= config.train.max_steps and folder.is_finished:
+            reporter.say(f"{folder.path} is finished (step {resumed.step}); nothing to do")
+            return 0
+    elif resume:
+        reporter.say(f"no checkpoint in {folder.path}: starting afresh")
+    with StopRequest() as stop:
+        try:
+            run = _set_up(config, folder, device, resumed, reporter, stop)
+            if force:
+                folder.clear()
+            with reporter:
+                stop.deferred = True
+                run.take_up() if resumed else run.begin()
+                run.run()
+        except StopTraining as stopped:
+            saved = f"; go on with --resume auto --out {folder.path}" if folder.checkpoint.exists() else ""
+            reporter.say(f"{stopped}{saved}")
+            return stopped.exit_code
+    reporter.say(f"done: {folder.path}")
+    return 0
+
+
+def _set_up(
+    config: RunConfig,
+    folder: RunFolder,
+    device: torch.device,
+    resumed: Checkpoint | None,
+    reporter: Reporter,
+    stop: StopRequest,
+) -> TrainingRun:
+    """Everything a run needs before its first file is written."""
+    origin_path = Path(config.train.resume_from) if config.train.resume_from and not resumed else None
+    origin = load_checkpoint(origin_path) if origin_path else None
+    source = resumed or origin
+    tokenizer = stored_tokenizer(source, origin_path or folder.checkpoint) if source else None
+    reporter.say(f"preparing {config.data.source} on {device}")
+    data = prepare_data(config, tokenizer)
+    reporter.say(_describe(data))
+    reporter.lossless = data.tokenizer.lossless
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, data.tokenizer.vocab_size).to(device)
+    trainer = Trainer(model, config.train, config.train)
+    if resumed:
+        assert resumed.training is not None
+        check_same_data(resumed.training, data.identity())
+        restore(trainer, resumed, restore_rng=True)
+        reporter.say(f"resuming {folder.path} at step {trainer.step}")
+    elif origin:
+        changed = start_from(trainer, origin, config)
+        reporter.say(f"starting from {origin_path} at step {trainer.step}; the config differs in {len(changed)} keys")
+        for line in changed:
+            reporter.say(f"  {line}")
+    return TrainingRun(config, trainer, data, folder, reporter, stop)
+
+
+def _describe(data: TrainingData) -> str:
+    """What was read, and what the odd-text policy had to do."""
+    text = f"{len(data.train_stream.ids):,} training tokens in {len(data.train):,} rows, "
+    text += f"{len(data.validation_stream.ids):,} validation tokens, vocabulary {data.tokenizer.vocab_size:,}"
+    counts = {name.replace("_", " "): count for name, count in data.text_report().items() if count}
+    sizes = ("documents", "characters", "utf8 bytes")
+    remarks = ", ".join(f"{count:,} {name}" for name, count in counts.items() if name not in sizes)
+    return f"{text}; odd text: {remarks}" if remarks else text
