@@ -1,0 +1,251 @@
+"""The model end to end: against plain Python and path enumeration, and steps against whole sequences."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apelr_model import V1Config, build_model
+from apelr_model.executor import GRUExecutor
+
+
+def plain_forward(model, ids):
+    """Hidden states h_t and token distributions [T][K][V] from the equations, with Python floats only."""
+    values = {name: tensor.tolist() for name, tensor in model.state_dict().items()}
+
+    def apply(weight, vector, bias=None):
+        products = [sum(w * x for w, x in zip(row, vector, strict=True)) for row in weight]
+        return products if bias is None else [a + b for a, b in zip(products, bias, strict=True)]
+
+    def sigmoid(x):
+        return 1 / (1 + math.exp(-x))
+
+    size = model.config.hidden_dim
+    states = [[0.0] * size for _ in range(model.config.num_layers)]
+    hidden, words = [], []
+    for token in ids:
+        signal = values["executor.token_emb.weight"][token]
+        for layer in range(model.config.num_layers):
+            old = states[layer]
+            read = apply(values[f"executor.gru.weight_ih_l{layer}"], signal, values[f"executor.gru.bias_ih_l{layer}"])
+            kept = apply(values[f"executor.gru.weight_hh_l{layer}"], old, values[f"executor.gru.bias_hh_l{layer}"])
+            reset = [sigmoid(read[i] + kept[i]) for i in range(size)]
+            update = [sigmoid(read[size + i] + kept[size + i]) for i in range(size)]
+            new = [math.tanh(read[2 * size + i] + reset[i] * kept[2 * size + i]) for i in range(size)]
+            signal = [(1 - update[i]) * new[i] + update[i] * old[i] for i in range(size)]
+            states[layer] = signal
+        hidden.append(signal)
+        shared = apply(values["head.state_proj.weight"], signal, values["head.state_proj.bias"])
+        of_states = []
+        for k, embedding in enumerate(values["head.plan_emb.weight"]):
+            plan = apply(values["head.plan_proj.weight"], embedding)
+            fused = [math.tanh(a + b) for a, b in zip(shared, plan, strict=True)]
+            logits = apply(values["head.out_proj.weight"], fused, values["head.out_proj.bias"])
+            scores = [math.exp(a + b) for a, b in zip(logits, values["head.plan_vocab_bias"][k], strict=True)]
+            of_states.append([s / sum(scores) for s in scores])
+        words.append(of_states)
+    evidence = None
+    if "planner.context_proj.weight" in values:
+        evidence = [
+            [
+                model.config.planner_context_scale * e
+                for e in apply(values["planner.context_proj.weight"], h, values["planner.context_proj.bias"])
+            ]
+            for h in hidden
+        ]
+    return words, evidence
+
+
+@settings(max_examples=12)
+@given(
+    states=st.integers(1, 3),
+    chunk_size=st.integers(1, 4),
+    layers=st.integers(1, 2),
+    evidence=st.booleans(),
+    scale=st.sampled_from((0.5, 2.0)),
+    data=st.data(),
+    seed=st.integers(0, 1000),
+)
+def test_version_1_is_the_enumeration_over_all_plans(
+    make_model, enumerate_paths, states, chunk_size, layers, evidence, scale, data, seed
+):
+    """Every probability and belief of `read`, from the equations alone: GRU, head, evidence from h_t, all paths."""
+    model = make_model(
+        num_plan_states=states,
+        chunk_size=chunk_size,
+        num_layers=layers,
+        boundary_evidence=evidence,
+        planner_context_scale=scale,
+        seed=seed,
+    )
+    steps = data.draw(st.integers(1, 3 * chunk_size))
+    ids = torch.randint(0, 11, (1, steps + 1), generator=torch.Generator().manual_seed(seed)).to(model.device)
+    with torch.no_grad():
+        reading = model.read(ids[:, :-1], ids[:, 1:])
+    words, boundary = plain_forward(model, ids[0, :-1].tolist())
+    index = [t // chunk_size for t in range(steps)]
+    initial = model.planner.initial_logits.softmax(-1).tolist()
+    move = model.planner.transition_logits.softmax(-1).tolist()
+    targets = ids[0, 1:].tolist()
+    chosen = [[math.log(words[t][k][y]) for k in range(states)] for t, y in enumerate(targets)]
+    # The evidence of chunk c is read from h_t at its first target, t = c L: x_t has been consumed.
+    by_chunk = {c: boundary[c * chunk_size] for c in range(1, index[-1] + 1)} if boundary else None
+    expected = enumerate_paths(chosen, initial, move, index, by_chunk)
+    filtered = reading.filtered
+    found = (filtered.token_log_prob, filtered.log_belief, filtered.log_belief_after)
+    for tensor, wanted in zip(found, expected, strict=True):
+        assert (tensor[0].exp().cpu() - torch.tensor(wanted, dtype=torch.float64)).abs().max() <= 1e-10
+    assert reading.chunk_index == index
+
+
+def test_one_plan_state_is_a_plain_gru_language_model(make_model):
+    model = make_model(num_plan_states=1, chunk_size=3)
+    ids = torch.randint(0, 11, (2, 11), generator=torch.Generator().manual_seed(0)).to(model.device)
+    with torch.no_grad():
+        reading = model.read(ids[:, :-1], ids[:, 1:])
+        hidden, _ = model.executor.gru(model.executor.token_emb(ids[:, :-1]))
+        plan = model.head.plan_proj(model.head.plan_emb.weight)[0]
+        logits = model.head.out_proj(torch.tanh(model.head.state_proj(hidden) + plan)) + model.head.plan_vocab_bias[0]
+        wanted = logits.log_softmax(-1).gather(-1, ids[:, 1:].unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(reading.filtered.token_log_prob, wanted, rtol=0, atol=1e-10)
+    assert (reading.filtered.log_belief == 0).all()
+
+
+class TestSteps:
+    @settings(max_examples=15)
+    @given(st.integers(1, 5), st.integers(1, 4), st.booleans(), st.integers(1, 14), st.integers(0, 1000))
+    def test_predict_and_observe_equal_read(self, make_model, chunk_size, states, evidence, steps, seed):
+        model = make_model(
+            chunk_size=chunk_size, num_plan_states=states, boundary_evidence=evidence, num_layers=2, seed=seed
+        )
+        ids = torch.randint(0, 11, (2, steps + 1), generator=torch.Generator().manual_seed(seed)).to(model.device)
+        with torch.no_grad():
+            whole = model.read(ids[:, :-1], ids[:, 1:])
+            state = model.initial_state(2)
+            for t in range(steps):
+                prediction = model.predict(ids[:, t], state)
+                torch.testing.assert_close(
+                    prediction.log_probs.exp().sum(-1), torch.ones_like(prediction.log_probs[:, 0])
+                )
+                chosen = prediction.log_probs.gather(1, ids[:, t + 1 : t + 2])[:, 0]
+                torch.testing.assert_close(chosen, whole.filtered.token_log_prob[:, t], rtol=0, atol=1e-10)
+                torch.testing.assert_close(prediction.log_belief, whole.filtered.log_belief[:, t], rtol=0, atol=1e-10)
+                state = model.observe(prediction, ids[:, t + 1])
+                torch.testing.assert_close(state.log_belief, whole.filtered.log_belief_after[:, t], rtol=0, atol=1e-10)
+                assert state.position.tolist() == [t + 1, t + 1]
+        for a, b in zip(state, whole.state, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+    @pytest.mark.parametrize("cut", range(1, 11))
+    def test_read_goes_on_from_a_state(self, make_model, cut):
+        model = make_model(chunk_size=4)
+        ids = torch.randint(0, 11, (2, 12), generator=torch.Generator().manual_seed(cut)).to(model.device)
+        with torch.no_grad():
+            whole = model.read(ids[:, :-1], ids[:, 1:])
+            first = model.read(ids[:, :cut], ids[:, 1 : cut + 1])
+            second = model.read(ids[:, cut:-1], ids[:, cut + 1 :], state=first.state)
+        assert first.chunk_index + second.chunk_index == whole.chunk_index
+        for a, b, c in zip(first.filtered, second.filtered, whole.filtered, strict=True):
+            torch.testing.assert_close(torch.cat([a, b], dim=1), c, rtol=0, atol=1e-10)
+        for a, b in zip(second.state, whole.state, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+    @settings(max_examples=15)
+    @given(st.lists(st.integers(0, 9), min_size=1, max_size=4), st.integers(1, 5))
+    def test_rows_of_different_lengths_stand_where_each_would_alone(self, make_model, lengths, chunk_size):
+        model = make_model(chunk_size=chunk_size)
+        width = max([*lengths, 1])
+        ids = torch.randint(0, 11, (len(lengths), width + 1), generator=torch.Generator().manual_seed(2))
+        ids = ids.to(model.device)
+        nexts = torch.arange(len(lengths), device=model.device)
+        with torch.no_grad():
+            state = model.read(ids[:, :-1], ids[:, 1:], lengths=torch.tensor(lengths, device=model.device)).state
+            together = model.predict(nexts, state)
+            assert state.position.tolist() == lengths
+            for row, length in enumerate(lengths):
+                alone = model.initial_state(1)
+                if length:
+                    alone = model.read(ids[row : row + 1, :length], ids[row : row + 1, 1 : length + 1]).state
+                prediction = model.predict(nexts[row : row + 1], alone)
+                torch.testing.assert_close(together.log_probs[row], prediction.log_probs[0], rtol=0, atol=1e-10)
+                torch.testing.assert_close(together.log_belief[row], prediction.log_belief[0], rtol=0, atol=1e-10)
+
+    def test_select_rows_keeps_a_rows_future(self, make_model):
+        model = make_model(chunk_size=3)
+        ids = torch.randint(0, 11, (3, 8), generator=torch.Generator().manual_seed(3)).to(model.device)
+        lengths = torch.tensor([7, 2, 5], device=model.device)
+        with torch.no_grad():
+            state = model.read(ids[:, :-1], ids[:, 1:], lengths=lengths).state
+            all_rows = model.predict(ids[:, 0], state)
+            rows = torch.tensor([2, 0], device=model.device)
+            chosen = model.predict(ids[rows, 0], model.select_rows(state, rows))
+        torch.testing.assert_close(chosen.log_probs, all_rows.log_probs[rows], rtol=0, atol=1e-12)
+        assert chosen.position.tolist() == [5, 7]
+
+    def test_read_refuses_rows_at_different_positions(self, make_model):
+        model = make_model()
+        state = model.initial_state(2)._replace(position=torch.tensor([0, 1], device=model.device))
+        ids = torch.zeros(2, 3, dtype=torch.long, device=model.device)
+        with pytest.raises(ValueError, match=r"^read\(\) needs every row of the state at the same position$"):
+            model.read(ids, ids, state=state)
+
+
+def test_the_past_does_not_depend_on_the_future(make_model):
+    model = make_model()
+    ids = torch.randint(0, 11, (1, 13), generator=torch.Generator().manual_seed(4)).to(model.device)
+    other = ids.clone()
+    other[:, 7:] = (other[:, 7:] + 1) % 11
+    with torch.no_grad():
+        first, second = (model.read(x[:, :-1], x[:, 1:]).filtered for x in (ids, other))
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a[:, :6], b[:, :6], rtol=0, atol=0)
+    assert (first.token_log_prob[:, 6] != second.token_log_prob[:, 6]).all()
+
+
+def test_distributions_over_the_vocabulary_are_the_belief_weighted_ones(make_model):
+    model = make_model()
+    with torch.no_grad():
+        prediction = model.predict(torch.tensor([3, 4], device=model.device), model.initial_state(2))
+    mixed = (prediction.log_belief.exp().unsqueeze(-1) * prediction.state_log_probs.exp()).sum(1)
+    torch.testing.assert_close(prediction.log_probs.exp(), mixed)
+
+
+class TestBuild:
+    def test_sizes_are_those_of_the_configuration(self):
+        config = V1Config(num_plan_states=3, token_dim=4, hidden_dim=5, fusion_dim=6, num_layers=2, dropout=0.25)
+        model = build_model(config, 13)
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        assert shapes["executor.token_emb.weight"] == (13, 4)
+        assert shapes["executor.gru.weight_ih_l0"] == (15, 4)
+        assert shapes["executor.gru.weight_hh_l1"] == (15, 5)
+        assert shapes["head.state_proj.weight"] == (6, 5)
+        assert shapes["head.plan_emb.weight"] == (3, 6)
+        assert shapes["head.plan_proj.weight"] == (6, 6)
+        assert shapes["head.out_proj.weight"] == (13, 6)
+        assert shapes["head.plan_vocab_bias"] == (3, 13)
+        assert shapes["planner.context_proj.weight"] == (3, 5)
+        assert shapes["planner.recognizer.weight"] == (3, 5)
+        assert shapes["planner.initial_logits"] == (3,)
+        assert shapes["planner.transition_logits"] == (3, 3)
+        assert model.head.dropout.p == 0.25
+        assert isinstance(model.executor, GRUExecutor)
+        assert model.executor.gru.dropout == 0.25
+        assert model.chunks.offset == 0
+
+    def test_a_vocabulary_of_one_is_refused(self):
+        with pytest.raises(ValueError, match=r"^vocab_size must be >= 2, got 1$"):
+            build_model(V1Config(), 1)
+
+    def test_an_unknown_configuration_is_refused(self):
+        with pytest.raises(TypeError, match=r"^config must be one of V1Config, got dict$"):
+            build_model({}, 5)
+
+    def test_float32_parameters_still_give_float64_beliefs(self, make_model):
+        model = make_model(dtype=torch.float32)
+        ids = torch.zeros(1, 3, dtype=torch.long, device=model.device)
+        reading = model.read(ids, ids)
+        assert reading.state_log_probs.dtype == torch.float32
+        assert all(tensor.dtype == torch.float64 for tensor in reading.filtered)
+        assert reading.state.log_belief.dtype == torch.float64
