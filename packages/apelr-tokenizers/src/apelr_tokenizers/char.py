@@ -106,6 +106,7 @@ def char_from_prototype(document: JsonObject) -> CharTokenizer:
 
 
 def _build(special_tokens: tuple[str, ...], characters: tuple[str, ...]) -> CharTokenizer:
-    if len(special_tokens) + len(characters) > LARGEST_VOCABULARY:
-        raise TokenizerError(f"a vocabulary must be <= {LARGEST_VOCABULARY} ids")
+    size = len(special_tokens) + len(characters)
+    if size > LARGEST_VOCABULARY:
+        raise TokenizerError(f"a vocabulary must be <= {LARGEST_VOCABULARY} ids, got {size}")
     return CharTokenizer(special_tokens, characters)
