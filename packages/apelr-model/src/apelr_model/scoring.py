@@ -1,7 +1,8 @@
 """Scoring and evaluation: what the model thinks of a given text, by the same recursion as training."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -85,25 +86,23 @@ def evaluate(model: PlannerLM, batches: Iterable[TokenBatch], *, text_bytes: int
     Leaves the model in the mode (train or eval) it was in and draws no random number. Raises ValueError for no
     batch and ImpossibleObservationError where a target has probability zero.
     """
-    was_training = model.training
-    model.eval()
     sums = dict.fromkeys(("nll", "belief_entropy", "plan_mi", "chunk_bow", "chunk_post_kl"), 0.0)
     usage = torch.zeros(model.config.num_plan_states, dtype=torch.float64)
     targets = chunks = 0
-    for batch in batches:
-        found = batch_statistics(model, batch.to(model.device), with_mixtures=True, with_recognizer=True)
-        assert found.plan_mi is not None
-        assert found.chunk_bow is not None
-        assert found.chunk_post_kl is not None
-        sums["nll"] += float(found.token_nll.sum())
-        sums["belief_entropy"] += float(belief_entropy(found.log_belief_after).sum())
-        sums["plan_mi"] += float(found.plan_mi.double().sum())
-        sums["chunk_bow"] += float(found.chunk_bow.double().sum())
-        sums["chunk_post_kl"] += float(found.chunk_post_kl.sum())
-        usage += found.log_belief_after.exp().sum(0).cpu()
-        targets += len(found.token_nll)
-        chunks += len(found.chunk_bow)
-    model.train(was_training)
+    with _eval_mode(model):
+        for batch in batches:
+            found = batch_statistics(model, batch.to(model.device), with_mixtures=True, with_recognizer=True)
+            assert found.plan_mi is not None
+            assert found.chunk_bow is not None
+            assert found.chunk_post_kl is not None
+            sums["nll"] += float(found.token_nll.sum())
+            sums["belief_entropy"] += float(belief_entropy(found.log_belief_after).sum())
+            sums["plan_mi"] += float(found.plan_mi.double().sum())
+            sums["chunk_bow"] += float(found.chunk_bow.double().sum())
+            sums["chunk_post_kl"] += float(found.chunk_post_kl.sum())
+            usage += found.log_belief_after.exp().sum(0).cpu()
+            targets += len(found.token_nll)
+            chunks += len(found.chunk_bow)
     if targets == 0:
         raise ValueError("evaluation needs at least one batch with a target")
     nll = sums["nll"] / targets
@@ -120,3 +119,14 @@ def evaluate(model: PlannerLM, batches: Iterable[TokenBatch], *, text_bytes: int
         targets=targets,
         text_bytes=text_bytes,
     )
+
+
+@contextmanager
+def _eval_mode(model: PlannerLM) -> Iterator[None]:
+    """Eval mode inside, the mode before it afterwards, also after an error."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
