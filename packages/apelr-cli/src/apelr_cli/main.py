@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "train": "Train a model as a configuration says.",
+    "train": "Train a model as a config file says.",
     "sample": "Continue a prompt with a trained model.",
-    "score": "Give each token of a text its log-probability.",
+    "score": "Score a text with a trained model.",
     "config": "List the shipped configurations, or print one.",
 }
-"""Name of each command and its line in the help. `commands/<name>.py` holds the click command `<name>`."""
+"""Each command and its line in the help, with which its own help begins; `commands/<name>.py` holds it as `<name>`."""
 
 
 class LazyGroup(FriendlyGroup):

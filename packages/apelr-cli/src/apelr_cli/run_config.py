@@ -125,8 +125,7 @@ def to_plain(config: RunConfig) -> dict[str, Any]:
 
 def to_yaml(config: RunConfig) -> str:
     """Every key with its value as YAML text, which `load_run_config` reads back to an equal config."""
-    text: str = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True, width=1_000_000)
-    return text
+    return yaml.dump(to_plain(config), Dumper=_YamlDumper, sort_keys=False, allow_unicode=True, width=1_000_000)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -138,6 +137,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if key not in before or key not in after or before[key] != after[key]:
             lines.append(f"{key}: {left} -> {right}")
     return lines
+
+
+class _YamlDumper(yaml.SafeDumper):
+    """Escapes every character that is not printable: within single quotes U+0085 would be read back as a space."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_YamlDumper.add_representer(str, _YamlDumper.represent_text)
 
 
 def _listed(value: Any) -> Any:

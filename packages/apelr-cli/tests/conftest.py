@@ -1,0 +1,124 @@
+"""The `--device` option, and fixtures of several test files."""
+
+import contextlib
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import settings
+
+from apelr_tokenizers import Tokenizer, TokenizerConfig, fit_tokenizer
+
+settings.register_profile("apelr", deadline=None, derandomize=True, database=None)
+settings.load_profile("apelr")
+
+DEVICES = ("cpu", "cuda")
+SENTENCES = ("the cat sat on the mat. ", "the dog ran to the cat. ", "a cat and a dog, a big old bed. ")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # The packages' tests also run together, and each of them knows this option.
+    with contextlib.suppress(ValueError):
+        parser.addoption("--device", choices=DEVICES, default="cpu", help="where tests with tensors compute")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--device") == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.exit("--device cuda: torch finds no CUDA device on this machine", returncode=4)
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> str:
+    """The device that `--device` names."""
+    return str(request.config.getoption("--device"))
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes YAML text to a file and gives its path."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "run.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def apelr() -> Callable[..., Result]:
+    """Runs the command in this process: apelr("config", "quickstart"). Without `input` standard input is empty."""
+
+    def run(*arguments: object, input: str | bytes | None = None) -> Result:
+        from apelr_cli.main import main
+
+        return CliRunner().invoke(main, [str(argument) for argument in arguments], input=input, prog_name="apelr")
+
+    return run
+
+
+@pytest.fixture
+def start_apelr() -> Callable[..., "subprocess.Popen[bytes]"]:
+    """Starts the command in a process of its own, with pipes for its output unless told otherwise."""
+
+    def start(*arguments: object, **settings: Any) -> "subprocess.Popen[bytes]":
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [sys.executable, "-m", "apelr_cli", *map(str, arguments)]
+        return subprocess.Popen(command, **{**pipes, **settings})
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def bpe() -> Tokenizer:
+    """Byte-level and lossless."""
+    return fit_tokenizer(TokenizerConfig(vocab_size=290), SENTENCES)
+
+
+@pytest.fixture(scope="session")
+def char() -> Tokenizer:
+    """Knows most lower-case letters, space, comma and full stop."""
+    return fit_tokenizer(TokenizerConfig(type="char", min_frequency=1), SENTENCES)
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path: Path, char: Tokenizer) -> Callable[..., Path]:
+    """Saves a random model with a tokenizer inside; gives the run folder. Ids in `never` have probability zero."""
+    import torch
+
+    from apelr_model import Checkpoint, V1Config, build_model, save_checkpoint
+
+    def make(
+        tokenizer: Tokenizer = char,
+        *,
+        dtype: torch.dtype = torch.float32,
+        never: Collection[int] = (),
+        changes: dict[str, Any] | None = None,
+    ) -> Path:
+        config = V1Config(num_plan_states=3, chunk_size=3, token_dim=5, hidden_dim=7, fusion_dim=6)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+            model = build_model(config, tokenizer.vocab_size).to(dtype)
+            tensors = {key: value + 0.5 * torch.randn_like(value) for key, value in model.state_dict().items()}
+        tensors["head.out_proj.bias"][sorted(never)] = -math.inf
+        checkpoint = Checkpoint(
+            model_config=config,
+            vocab_size=tokenizer.vocab_size,
+            step=0,
+            model=tensors,
+            tokenizer=tokenizer.to_text(),
+            tokenizer_fingerprint=tokenizer.fingerprint,
+        )
+        save_checkpoint(tmp_path / "run", replace(checkpoint, **(changes or {})))
+        return tmp_path / "run"
+
+    return make

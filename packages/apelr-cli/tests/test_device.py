@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from apelr_cli.device import available_devices, resolve_device
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    def pretend(*names):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in names)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in names)
+
+    return pretend
+
+
+def test_auto_takes_cuda_then_mps_then_cpu(devices):
+    for names, expected in [(("cuda", "mps"), "cuda"), (("mps",), "mps"), ((), "cpu")]:
+        devices(*names)
+        assert resolve_device("auto") == torch.device(expected)
+
+
+def test_a_missing_device_is_an_error_that_names_what_there_is(devices):
+    devices()
+    with pytest.raises(ValueError, match=r"^device must be auto or one that torch finds here \(cpu\), got cuda$"):
+        resolve_device("cuda")
+    devices("mps")
+    with pytest.raises(ValueError, match=r"\(mps, cpu\), got tpu$"):
+        resolve_device("tpu")
+
+
+def test_a_torch_without_mps_is_fine(monkeypatch):
+    monkeypatch.delattr(torch.backends, "mps")
+    assert "mps" not in available_devices()
+
+
+def test_the_device_of_this_test_run_is_there(device):
+    assert resolve_device(device).type == device
+    assert torch.zeros(1, device=resolve_device(device)).sum() == 0

@@ -1,0 +1,85 @@
+import pytest
+
+from apelr_cli.run_config import RunConfig, TrainConfig, differences, to_plain
+from apelr_model import V1Config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seq_len": 0}, "seq_len must be >= 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
+        ({"log_interval": 0}, "log_interval must be >= 1, got 0"),
+        ({"eval_interval": 0}, "eval_interval must be >= 1, got 0"),
+        ({"save_interval": 0}, "save_interval must be >= 1, got 0"),
+        ({"preview_tokens": 0}, "preview_tokens must be >= 1, got 0"),
+        ({"preview_interval": -1}, "preview_interval must be >= 0, got -1"),
+        ({"val_batches": 0}, "val_batches must be null or >= 1, got 0"),
+        ({"stride": 0}, "stride must be null or between 1 and seq_len (128), got 0"),
+        ({"stride": 9, "seq_len": 8}, "stride must be null or between 1 and seq_len (8), got 9"),
+        ({"out_dir": ""}, "out_dir must be null or the name of a folder, got ''"),
+        ({"resume_from": ""}, "resume_from must be null or a checkpoint, got ''"),
+        ({"lr": -1.0, "max_steps": 0}, "lr must be > 0 and finite, got -1.0\nmax_steps must be >= 1, got 0"),
+        ({"entropy_reg_weight": float("nan")}, "entropy_reg_weight must be a finite number, got nan"),
+    ],
+)
+def test_rules_of_the_train_section(values, message):
+    with pytest.raises(ValueError) as caught:
+        TrainConfig(**values)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seed": -1}, "seed must be between 0 and 2^63 - 1, got -1"),
+        (
+            {"train": TrainConfig(batch_size=2, grad_accum_steps=4)},
+            "train.batch_size must be >= train.grad_accum_steps (4), a row for every micro-batch, got 2",
+        ),
+        (
+            {"train": TrainConfig(max_steps=20, warmup_steps=21)},
+            "train.warmup_steps must be <= train.max_steps (20), got 21",
+        ),
+        (
+            {"device": "cpu", "train": TrainConfig(precision="fp16")},
+            "train.precision must be fp32 or bf16 when device is cpu or mps: the loss scaling of fp16 needs CUDA,"
+            " got fp16",
+        ),
+    ],
+)
+def test_rules_between_sections(values, message):
+    with pytest.raises(ValueError) as caught:
+        RunConfig(**values)
+    assert str(caught.value) == message
+
+
+def test_to_plain_holds_every_key_and_no_tuple():
+    plain = to_plain(RunConfig())
+    assert list(plain) == ["seed", "device", "model", "tokenizer", "data", "train"]
+    assert plain["tokenizer"]["special_tokens"] == ["<pad>", "<bos>", "<eos>", "<unk>"]
+    assert plain["model"]["version"] == "v1_filtered_mixture"
+    assert plain["train"]["stride"] is None
+
+
+def test_differences_are_dotted_and_in_yaml_words():
+    old = to_plain(RunConfig())
+    new = to_plain(RunConfig(seed=1, model=V1Config(boundary_evidence=False), train=TrainConfig(lr=2e-3, out_dir="x")))
+    assert differences(old, old) == []
+    assert differences(old, new) == [
+        "seed: 0 -> 1",
+        "model.boundary_evidence: true -> false",
+        "train.lr: 0.001 -> 0.002",
+        "train.out_dir: null -> x",
+    ]
+
+
+def test_differences_of_keys_that_one_side_lacks():
+    assert differences({"a": {"b": 1, "c": [1]}}, {"a": {"c": (1,), "d": None}}) == [
+        "a.b: 1 -> not set",
+        "a.d: not set -> null",
+    ]
+
+
+def test_differences_see_the_end_of_long_values():
+    assert len(differences({"a": "x" * 200 + "1"}, {"a": "x" * 200 + "2"})) == 1
