@@ -194,6 +194,6 @@ def total_loss(terms: LossTerms, weights: V1LossWeights, step: int) -> Tensor:
         if term is None:
             continue
         if not bool(torch.isfinite(term)):
-            raise NonFiniteError(f"loss term {name} is {float(term)} at step {step}; no parameter was changed")
+            raise NonFiniteError(f"loss term {name} is {term.item()} at step {step}; no parameter was changed")
         total = total + weight * term
     return total
