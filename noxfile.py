@@ -4,6 +4,7 @@ Each environment is a folder of `.nox`, made by `environment` from requirements.
 pyproject.toml files, and made anew only when one of those files changes.
 """
 
+import argparse
 import hashlib
 import os
 import re
@@ -19,41 +20,31 @@ nox.options.default_venv_backend = "none"  # `environment` below makes them, so 
 
 ROOT = Path(__file__).resolve().parent
 REQUIREMENTS = ROOT / "requirements.txt"
-PROJECT_FILES = {path.parent.name: path for path in sorted(ROOT.glob("packages/*/pyproject.toml"))}
-PROJECTS = {name: tomllib.loads(path.read_text(encoding="utf-8"))["project"] for name, path in PROJECT_FILES.items()}
+REQUIRED: dict[str, list[str]] = {}  # the names that each package declares
+for project_file in sorted(ROOT.glob("packages/*/pyproject.toml")):
+    project = tomllib.loads(project_file.read_text(encoding="utf-8"))["project"]
+    REQUIRED[project["name"]] = [re.match(r"[\w.-]+", line).group() for line in project["dependencies"]]
 ASK_TORCH = "import torch; print('cuda' if torch.cuda.is_available() else f'torch {torch.__version__}')"
 
 
-def requirement_names(package: str) -> list[str]:
-    return [re.match(r"[\w.-]+", line).group() for line in PROJECTS[package]["dependencies"]]
+def with_siblings(*packages: str) -> list[str]:
+    """The packages and those of this repository that they declare, each after what it needs."""
+    needed = [[*with_siblings(*(n for n in REQUIRED[name] if n in REQUIRED)), name] for name in packages]
+    return list(dict.fromkeys(name for names in needed for name in names))
 
 
-def with_siblings(package: str) -> list[str]:
-    """The package and those of this repository that it declares, each after what it needs."""
-    siblings = [name for name in requirement_names(package) if name in PROJECTS]
-    return list(dict.fromkeys([*(n for sibling in siblings for n in with_siblings(sibling)), package]))
-
-
-def uses_torch(package: str) -> bool:
-    return any("torch" in requirement_names(name) for name in with_siblings(package))
-
-
-PACKAGES = list(dict.fromkeys(name for package in PROJECTS for name in with_siblings(package)))
+PACKAGES = with_siblings(*REQUIRED)
 
 
 def run_python(session: nox.Session, folder: Path, *arguments: str, silent: bool = False) -> str:
     """Run Python in the environment at `folder`, hidden from any other that is active or on PYTHONPATH."""
     binaries = folder / ("Scripts" if os.name == "nt" else "bin")
-    variables = {
-        "PATH": os.pathsep.join([str(binaries), os.environ["PATH"]]),
-        "VIRTUAL_ENV": str(folder),
-        "PYTHONPATH": None,
-    }
-    python = str(binaries / "python")
-    return str(session.run(python, *arguments, env=variables, external=True, silent=silent))
+    path = os.pathsep.join([str(binaries), os.environ["PATH"]])
+    variables = {"PATH": path, "VIRTUAL_ENV": str(folder), "PYTHONPATH": None}
+    return str(session.run(str(binaries / "python"), *arguments, env=variables, external=True, silent=silent))
 
 
-def environment(session: nox.Session, name: str, *wanted: str) -> Path:
+def environment(session: nox.Session, name: str, packages: list[str], *wanted: str) -> Path:
     """Return an environment that holds what is wanted, at the tested versions, and nothing else.
 
     Any change of its inputs makes it anew, so that a dependency declared no longer cannot linger. The pins
@@ -61,15 +52,14 @@ def environment(session: nox.Session, name: str, *wanted: str) -> Path:
     """
     folder = ROOT / ".nox" / name
     stamp = folder / "made-from.sha256"
-    files = [REQUIREMENTS, *PROJECT_FILES.values()]
-    inputs = repr((sys.version, wanted, [path.read_text(encoding="utf-8") for path in files]))
-    recipe = hashlib.sha256(inputs.encode()).hexdigest()
+    files = [REQUIREMENTS, *(ROOT / "packages" / package / "pyproject.toml" for package in packages)]
+    pins, *projects = [path.read_text(encoding="utf-8") for path in files]
+    recipe = hashlib.sha256(repr((sys.version, wanted, pins, projects)).encode()).hexdigest()
     if stamp.exists() and stamp.read_text(encoding="utf-8") == recipe:
         return folder
     session.run(sys.executable, "-m", "venv", "--clear", str(folder), external=True)
-    lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     constraints = folder / "constraints.txt"
-    constraints.write_text("\n".join(line for line in lines if not line.startswith("-e")), encoding="utf-8")
+    constraints.write_text(re.sub(r"(?m)^-e .*$", "", pins), encoding="utf-8")
     install = ["pip", "install", "--quiet", "--no-compile"]  # compiling all of torch costs 40 seconds
     run_python(session, folder, "-m", *install, "-c", str(constraints), *wanted)
     stamp.write_text(recipe, encoding="utf-8")
@@ -77,23 +67,29 @@ def environment(session: nox.Session, name: str, *wanted: str) -> Path:
 
 
 def environment_together(session: nox.Session) -> Path:
-    return environment(session, "together", "-r", str(REQUIREMENTS))
+    return environment(session, "together", PACKAGES, "-r", str(REQUIREMENTS))
+
+
+def environment_alone(session: nox.Session, package: str) -> Path:
+    packages = with_siblings(package)
+    editable = [part for name in packages for part in ("-e", f"packages/{name}")]
+    return environment(session, package, packages, *editable[:-1], f"{editable[-1]}[test]")
 
 
 def pytest(session: nox.Session, folder: Path, packages: list[str], *arguments: str) -> None:
-    tests_folders = [f"packages/{name}/tests" for name in packages]
-    run_python(session, folder, "-m", "pytest", *tests_folders, *arguments)
+    run_python(session, folder, "-m", "pytest", *(f"packages/{name}/tests" for name in packages), *arguments)
 
 
 def pytest_on_cuda(session: nox.Session, folder: Path, packages: list[str], *arguments: str) -> None:
-    """Run the tests on CUDA; where there is none, say so and why."""
+    """Run the tests of packages that use torch on CUDA; where there is none, say so and why."""
+    packages = [package for package in packages if any("torch" in REQUIRED[n] for n in with_siblings(package))]
     if not packages:
         session.log("CUDA is skipped: nothing here uses torch")
         return
     answer = run_python(session, folder, "-c", ASK_TORCH, silent=True).splitlines()[-1]
     if answer == "cuda":
         pytest(session, folder, packages, "--device", "cuda", *arguments)
-    elif "--device" in session.posargs:
+    elif any(argument.startswith("--device") for argument in session.posargs):
         session.error(f"CUDA was asked for, but {answer} finds no CUDA device")
     else:
         session.log(f"CUDA is skipped: {answer} finds no CUDA device")
@@ -106,27 +102,23 @@ def tests(session: nox.Session, scope: str) -> None:
 
     After `--`: `--device cpu` or `--device cuda` chooses a device; the rest goes to pytest.
     """
-    devices, arguments = ["cpu", "cuda"], list(session.posargs)
-    if "--device" in arguments:
-        at = arguments.index("--device")
-        devices, arguments = [arguments[at + 1]], arguments[:at] + arguments[at + 2 :]
+    parser = argparse.ArgumentParser("nox -s tests --", allow_abbrev=False, add_help=False)
+    parser.add_argument("--device", choices=["cpu", "cuda"])
+    chosen, arguments = parser.parse_known_args(session.posargs)
+    packages, own = [scope], []
     if scope == "together":
-        folder, packages = environment_together(session), PACKAGES
-        own = [".ci/repository_test.py", ".ci/wheels_test.py"]
-    else:
-        editable = [part for name in with_siblings(scope) for part in ("-e", f"packages/{name}")]
-        folder, packages = environment(session, scope, *editable[:-1], f"{editable[-1]}[test]"), [scope]
-        own = []
-    if "cpu" in devices:
+        packages, own = PACKAGES, [".ci/repository_test.py", ".ci/wheels_test.py"]
+    folder = environment_together(session) if own else environment_alone(session, scope)
+    if chosen.device != "cuda":
         pytest(session, folder, packages, *own, *arguments)
-    if "cuda" in devices:
-        pytest_on_cuda(session, folder, [name for name in packages if uses_torch(name)], *arguments)
+    if chosen.device != "cpu":
+        pytest_on_cuda(session, folder, packages, *arguments)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff's rules and format, and the rules of this repository: borders, declared dependencies, sizes."""
-    folder = environment(session, "lint", "ruff", "pytest")
+    folder = environment(session, "lint", [], "ruff", "pytest")
     run_python(session, folder, "-m", "ruff", "check")
     run_python(session, folder, "-m", "ruff", "format", "--check")
     pytest(session, folder, [], ".ci/repository_test.py")
