@@ -13,15 +13,15 @@ from typing import Any
 
 __all__ = ["RunError", "RunFolder", "environment"]
 
-OWN_NAMES = (
-    "checkpoint.pt",
-    "checkpoints",
-    "tokenizer.json",
-    "metrics.json",
-    "metrics.jsonl",
-    "config.yaml",
-    "run.json",
-)
+OWN_FILES = {
+    "checkpoint.pt": "The newest complete checkpoint: all that `sample`, `score` and `--resume` need.",
+    "checkpoints": "Folder of all checkpoints, `step-<8 digits>.pt`.",
+    "tokenizer.json": "The fitted tokenizer (also inside every checkpoint).",
+    "metrics.json": "Final evaluation on all held-out text, with reference figures; its presence marks a finished run.",
+    "metrics.jsonl": "One JSON object a line: training steps, evaluations, previews.",
+    "config.yaml": "The resolved config: every key with its value.",
+    "run.json": "Versions, command, device, seed, git revision, parameter counts, counts of the text read.",
+}
 """Everything that a run writes; `--force` removes these and touches nothing else."""
 
 LIBRARIES = ("apelr-cli", "apelr-data", "apelr-model", "apelr-tokenizers", "torch", "tokenizers", "numpy")
@@ -59,11 +59,11 @@ class RunFolder:
 
     def holds_only_unstarted_run(self) -> bool:
         """Whether a run died here before its first checkpoint, leaving only small files of its own."""
-        return all(child.name in OWN_NAMES for child in self.path.iterdir()) and not self.checkpoint.exists()
+        return all(child.name in OWN_FILES for child in self.path.iterdir()) and not self.checkpoint.exists()
 
     def clear(self) -> None:
         """Remove the files of an earlier run, and nothing else."""
-        for name in OWN_NAMES:
+        for name in OWN_FILES:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
