@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -36,3 +39,12 @@ def test_a_torch_without_mps_is_fine(monkeypatch):
 def test_the_device_of_this_test_run_is_there(device):
     assert resolve_device(device).type == device
     assert torch.zeros(1, device=resolve_device(device)).sum() == 0
+
+
+def test_asking_the_tests_for_a_cuda_that_is_not_there_says_so():
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    command = [sys.executable, "-m", "pytest", "--device", "cuda", "--import-mode=importlib", __file__]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "--device cuda: torch finds no CUDA device on this machine" in done.stdout + done.stderr
