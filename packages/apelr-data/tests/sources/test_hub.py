@@ -132,9 +132,9 @@ def test_a_stream_that_a_cap_ends_early_leaves_no_noise(hub, run_python, hub_env
 
 def test_the_held_out_documents_do_not_depend_on_the_order_of_files(hub, run_python, hub_environment):
     documents = texts("news", "train")
-    orders = {"cc_news": (documents[:30], documents[30:]), "fineweb": (documents[::-1], [])}
+    orders = {"cc_news": (documents[:30], documents[30:]), "fineweb": (documents[:19:-1], documents[19::-1])}
     for name, files in orders.items():
-        parts = {f"{name}/train-{i}.parquet": parquet(text=pa.array(part, pa.string())) for i, part in enumerate(files)}
+        parts = {f"{name}/train-{i}.parquet": parquet(text=part) for i, part in enumerate(files)}
         hub.add(SOURCES[name].hub_id, SOURCES[name].hub_config, {"train": parts})
     got, _ = read(run_python, hub_environment, *[(name, "validation", {"val_fraction": 0.3}) for name in orders])
     assert got["cc_news/validation"] == got["fineweb/validation"][::-1]

@@ -16,7 +16,7 @@ from apelr_data.sources.protocol import RawDocument
 from apelr_data.sources.registry import OFFLINE_SOURCES, SourceInfo
 
 TEXT_COLUMN = "text"
-PROBE_SECONDS = 3.0
+PROBE_SECONDS = 4.0
 
 
 class HubSource:
