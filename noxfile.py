@@ -105,10 +105,13 @@ def tests(session: nox.Session, scope: str) -> None:
     parser = argparse.ArgumentParser("nox -s tests --", allow_abbrev=False, add_help=False)
     parser.add_argument("--device", choices=["cpu", "cuda"])
     chosen, arguments = parser.parse_known_args(session.posargs)
-    packages, own = [scope], []
     if scope == "together":
-        packages, own = PACKAGES, [".ci/repository_test.py", ".ci/wheels_test.py"]
-    folder = environment_together(session) if own else environment_alone(session, scope)
+        folder, packages = environment_together(session), PACKAGES
+        own = [".ci/repository_test.py", ".ci/wheels_test.py"]
+    else:
+        folder, packages = environment_alone(session, scope), [scope]
+        # What a declared dependency brings along can be imported undeclared: only reading the imports tells.
+        own = [f".ci/repository_test.py::test_imports_are_declared[{part}-{scope}]" for part in ("src", "tests")]
     if chosen.device != "cuda":
         pytest(session, folder, packages, *own, *arguments)
     if chosen.device != "cpu":
@@ -134,4 +137,4 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Links, code blocks and commands of the Markdown pages."""
-    pytest(session, environment_together(session), [], ".ci/docs_test.py", *session.posargs)
+    pytest(session, environment_together(session), [], ".ci/docs_test.py", ".ci/readme_test.py", *session.posargs)
