@@ -95,12 +95,6 @@ class RunConfig:
                 train.batch_size >= train.grad_accum_steps,
             ),
             (
-                "train.warmup_steps",
-                train.warmup_steps,
-                f"<= train.max_steps ({train.max_steps})",
-                train.warmup_steps <= train.max_steps,
-            ),
-            (
                 "train.precision",
                 train.precision,
                 "fp32 or bf16 when device is cpu or mps: the loss scaling of fp16 needs CUDA",

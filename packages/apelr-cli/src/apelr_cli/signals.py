@@ -13,15 +13,13 @@ NAMES = ("SIGINT", "SIGTERM")
 """Signals that stop a run; a platform may lack one."""
 
 
-class StopTraining(BaseException):
-    """Raised at the next safe point after a signal; `exit_code` is 128 + the signal's number.
-
-    A BaseException, so that nothing that handles ordinary errors can swallow it.
-    """
+class StopTraining(SystemExit):
+    """Raised after a signal; as a SystemExit no handler of ordinary errors, nor of panics, swallows it."""
 
     def __init__(self, number: int, *, at_safe_point: bool) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
+        super().__init__(128 + number)
         self.exit_code = 128 + number
+        self.signal_name = signal.Signals(number).name
         self.at_safe_point = at_safe_point
         """Whether it was raised between steps, so that the state may be saved."""
 

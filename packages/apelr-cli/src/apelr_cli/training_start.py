@@ -46,7 +46,7 @@ def train_run(
                 run.run()
         except StopTraining as stopped:
             saved = f"; go on with --resume auto --out {folder.path}" if folder.checkpoint.exists() else ""
-            reporter.say(f"{stopped}{saved}")
+            reporter.say(f"stopped by {stopped.signal_name}{saved}")
             return stopped.exit_code
     reporter.say(f"done: {folder.path}")
     return 0
