@@ -76,20 +76,17 @@ def draw_samples(loaded: LoadedModel, request: SampleRequest, output: SampleOutp
         seeds=[request.seed + index for index in range(request.num_samples)],
         eos_id=tokenizer.eos_id,
         lookahead_steps=request.lookahead_steps,
+        is_finished=lambda index: rows[index].done,
     )
     unfinished = set(range(request.num_samples))
     output.start()
     try:
         for token in tokens:
-            if token.row not in unfinished:  # ended by a stop string, of which the generator knows nothing
-                continue
             row = rows[token.row]
             output.add(token.row, row.push(token))
             if row.done:
                 output.end(token.row, row)
                 unfinished.remove(token.row)
-            if not unfinished:
-                break
     except (NothingLeftError, KeyboardInterrupt):
         output.abandon()
         raise

@@ -1,11 +1,12 @@
 """Incremental generation: read the prompts once, then one token a step for every row of the batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from apelr_model.errors import ImpossibleObservationError
 from apelr_model.filter import forecast, log_mean_state
 from apelr_model.planner_lm import ModelState, PlannerLM, Prediction
 from apelr_model.sampling import SamplingSettings, banned_by_ngram, choose, temper
@@ -38,16 +39,23 @@ def generate(
     seeds: Sequence[int],
     eos_id: int | None = None,
     lookahead_steps: int = 0,
+    is_finished: Callable[[int], bool] | None = None,
 ) -> Iterator[GeneratedToken]:
     """Continue every prompt (ids, at least one each) by up to `max_new_tokens`, yielding tokens as they are made.
 
-    A row ends after `eos_id`, which is yielded. Each row draws from its own generator, seeded by its entry of
+    A row ends after `eos_id`, which is yielded, and where `is_finished(row)`, asked after each of its tokens has
+    been taken, is true. Each row draws from its own generator, seeded by its entry of
     `seeds`: its text does not depend on the rest of the batch. `lookahead_steps` only reports; it never changes
     a distribution. The prefix is read once; every later step reads one token. Sets the model to eval mode.
-    Raises ValueError for bad arguments and NothingLeftError where sampling has nothing to choose from.
+    Raises ValueError for bad arguments, ImpossibleObservationError for a prompt of probability zero and
+    NothingLeftError where sampling has nothing to choose from.
     """
     _check_arguments(model, prompts, max_new_tokens, seeds, lookahead_steps)
-    return _generate(model, prompts, settings, max_new_tokens, seeds, eos_id, lookahead_steps)
+
+    def goes_on(row: int, token: int) -> bool:
+        return token != eos_id and not (is_finished is not None and is_finished(row))
+
+    return _generate(model, prompts, settings, max_new_tokens, seeds, lookahead_steps, goes_on)
 
 
 @torch.no_grad()
@@ -57,8 +65,8 @@ def _generate(
     settings: SamplingSettings,
     max_new_tokens: int,
     seeds: Sequence[int],
-    eos_id: int | None,
     lookahead_steps: int,
+    goes_on: Callable[[int, int], bool],
 ) -> Iterator[GeneratedToken]:
     model.eval()
     state = read_prompts(model, prompts)
@@ -78,7 +86,7 @@ def _generate(
         for row, token in zip(rows, ids, strict=True):
             histories[row].append(token)
         seen[torch.arange(len(rows)), chosen] = True
-        going = [i for i, token in enumerate(ids) if token != eos_id]
+        going = [i for i, (row, token) in enumerate(zip(rows, ids, strict=True)) if goes_on(row, token)]
         if not going:
             return
         pending = chosen
@@ -90,7 +98,10 @@ def _generate(
 
 @torch.no_grad()
 def read_prompts(model: PlannerLM, prompts: Sequence[Sequence[int]]) -> ModelState:
-    """The state of each prompt (ids) after all of its tokens but the last have been read, and all been observed."""
+    """The state of each prompt (ids) after all of its tokens but the last have been read, and all been observed.
+
+    Raises ImpossibleObservationError for a prompt that has probability zero under every path of plans.
+    """
     lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
     longest = int(lengths.max())
     start = model.initial_state(len(prompts))
@@ -100,7 +111,11 @@ def read_prompts(model: PlannerLM, prompts: Sequence[Sequence[int]]) -> ModelSta
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt)] = torch.tensor(prompt)
     ragged = None if bool((lengths == longest).all()) else lengths
-    return model.read(ids[:, :-1], ids[:, 1:], state=start, lengths=ragged).state
+    state = model.read(ids[:, :-1], ids[:, 1:], state=start, lengths=ragged).state
+    impossible = (state.log_belief == -torch.inf).all(-1)
+    if bool(impossible.any()):
+        raise ImpossibleObservationError(f"prompt {int(impossible.nonzero()[0])} has probability zero under every plan")
+    return state
 
 
 def _draw(
