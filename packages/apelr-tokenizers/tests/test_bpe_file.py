@@ -130,6 +130,10 @@ CHANGES: dict[str, tuple[Callable[[Content], Any], str]] = {
         set_("added_tokens", 0, "id", 9),
         "added_tokens and model.vocab disagree on the id of '<pad>'",
     ),
+    "added-id-text": (
+        set_("added_tokens", 0, "id", "0"),
+        "the id of '<pad>' must be a whole number, got '0'",
+    ),
     "added-twice": (
         lambda content: content["added_tokens"].append(content["added_tokens"][0]),
         "added_tokens must be free of duplicates, got '<pad>' twice",

@@ -105,17 +105,20 @@ def _read_tokens(vocabulary: object, added: object) -> tuple[tuple[str, ...], li
             raise TokenizerError(f"added_tokens must all be special, {shown(content)} is not")
         if content in added_ids:
             raise TokenizerError(f"added_tokens must be free of duplicates, got {shown(content)} twice")
-        added_ids[content] = token.get("id")
-        if ids.setdefault(content, token.get("id")) != token.get("id"):
+        index = token.get("id")
+        if type(index) is not int:
+            raise TokenizerError(f"the id of {shown(content)} must be a whole number, got {shown(index)}")
+        added_ids[content] = index
+        if ids.setdefault(content, index) != index:
             raise TokenizerError(f"added_tokens and model.vocab disagree on the id of {shown(content)}")
     by_id: dict[int, str] = {}
-    for content, index in ids.items():
-        check_token(content, "model.vocab")
-        if type(index) is not int or not 0 <= index < len(ids):
-            raise TokenizerError(f"the id of {shown(content)} must be in 0 .. {len(ids) - 1}, got {shown(index)}")
-        if index in by_id:
-            raise TokenizerError(f"id {index} belongs to both {shown(by_id[index])} and {shown(content)}")
-        by_id[index] = content
+    for name, number in ids.items():
+        check_token(name, "model.vocab")
+        if type(number) is not int or not 0 <= number < len(ids):
+            raise TokenizerError(f"the id of {shown(name)} must be in 0 .. {len(ids) - 1}, got {shown(number)}")
+        if number in by_id:
+            raise TokenizerError(f"id {number} belongs to both {shown(by_id[number])} and {shown(name)}")
+        by_id[number] = name
     tokens = tuple(by_id[index] for index in range(len(by_id)))
     return tokens, [token for token in tokens if token in added_ids] if added_ids else []
 
