@@ -7,17 +7,16 @@ name, and before a file is read. Layout and guarantees: docs/checkpoints.md.
 
 import os
 import platform
-import shutil
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
 
+from apelr_model.archive import DAMAGE, flush_folder, link_or_copy, verify_archive
 from apelr_model.config import ModelConfig, V1Config
 from apelr_model.errors import CheckpointError
 from apelr_model.planner_lm import PlannerLM, build_model
@@ -30,21 +29,6 @@ FORMAT_VERSION = 1
 
 LATEST_NAME = "checkpoint.pt"
 CONFIGS: dict[str, type[ModelConfig]] = {"v1_filtered_mixture": V1Config}
-
-DAMAGE = (
-    OSError,
-    RuntimeError,
-    UnpicklingError,
-    EOFError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    zipfile.BadZipFile,
-)
-"""What zipfile and torch raise on a file that is damaged or no checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,23 +68,28 @@ def save_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Path:
     """Write `run_dir/checkpoints/step-<8 digits>.pt`, then make `run_dir/checkpoint.pt` the same file; its path.
 
     Temporary name, flush to disk, checksum, rename, folder flush: at any instant every name holds a complete
-    checkpoint or none. Where anything fails (OSError) the temporary file is removed and older files are intact.
+    checkpoint or none. Where anything fails (OSError; CheckpointError where what reached the disk is damaged) the
+    temporary file is removed and older files are intact.
     """
     folder = run_dir / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{checkpoint.step:08d}.pt"
     temporary = path.with_suffix(".pt.tmp")
+    temporary.unlink(missing_ok=True)  # a killed save may have left it as a second name of a complete file
     try:
         with temporary.open("wb") as file:
             torch.save(_to_content(checkpoint), file)
             file.flush()
             os.fsync(file.fileno())
-        _verify_checksums(temporary)
+        try:
+            verify_archive(temporary)
+        except BadZipFile as error:
+            raise CheckpointError(f"{path} was not written: what reached the disk is damaged ({error})") from error
         temporary.replace(path)
-        _flush_folder(folder)
-        _link_or_copy(path, temporary)
+        flush_folder(folder)
+        link_or_copy(path, temporary)
         temporary.replace(run_dir / LATEST_NAME)
-        _flush_folder(run_dir)
+        flush_folder(run_dir)
     finally:
         temporary.unlink(missing_ok=True)
     return path
@@ -114,7 +103,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     path = _resolve(path)
     try:
-        _verify_checksums(path)
+        verify_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -177,6 +166,8 @@ def _from_content(content: object, path: Path) -> Checkpoint:
             f"{path} has checkpoint format {version}, newer than this installation reads "
             f"({FORMAT_VERSION}): update apelr-model"
         )
+    if isinstance(version, int) and version < 1:
+        raise CheckpointError(f"{path} has checkpoint format {version}, which has never existed")
     for key, types in CONTENT_TYPES.items():
         if key not in content:
             raise CheckpointError(f"{path} lacks the key {key!r}")
@@ -199,6 +190,9 @@ def _from_content(content: object, path: Path) -> Checkpoint:
 
 def _check_tensors(checkpoint: Checkpoint, path: Path) -> None:
     """Compare names and shapes with what the config asks for, on the meta device: no memory is taken."""
+    layers = checkpoint.model_config.num_layers
+    if layers > len(checkpoint.model):  # even without memory, building that many would take for ever
+        raise CheckpointError(f"{path} holds {len(checkpoint.model)} tensors, too few for num_layers {layers}")
     try:
         with torch.device("meta"):
             expected = build_model(checkpoint.model_config, checkpoint.vocab_size).state_dict()
@@ -208,7 +202,10 @@ def _check_tensors(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def compare_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
-    """Raise CheckpointError, naming `where` and the tensors, unless both have the same names and shapes."""
+    """Raise CheckpointError, naming `where` and the tensors, unless both have the same names and shapes.
+
+    What is found must also be dense floating-point numbers: a view could declare more than its file holds.
+    """
     if missing := sorted(set(expected) - set(found)):
         raise CheckpointError(f"{where} lacks the tensors {', '.join(missing)}")
     if extra := sorted(map(str, set(found) - set(expected))):
@@ -218,32 +215,5 @@ def compare_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor],
         if not isinstance(tensor, Tensor) or tensor.shape != wanted.shape:
             shape = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
             raise CheckpointError(f"{where}: tensor {name} has shape {shape}, the config needs {list(wanted.shape)}")
-
-
-def _verify_checksums(path: Path) -> None:
-    """Raise zipfile.BadZipFile where the archive or the CRC-32 of a record is wrong."""
-    with zipfile.ZipFile(path) as archive:
-        if bad := archive.testzip():
-            raise zipfile.BadZipFile(f"checksum of record {bad} is wrong")
-
-
-def _link_or_copy(source: Path, destination: Path) -> None:
-    """Give the file a second name; where the file system has no hard links, a flushed copy."""
-    try:
-        os.link(source, destination)
-    except (OSError, NotImplementedError, AttributeError):
-        with source.open("rb") as reader, destination.open("wb") as writer:
-            shutil.copyfileobj(reader, writer)
-            writer.flush()
-            os.fsync(writer.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename durable. Only POSIX systems can open a folder; elsewhere the rename alone must do."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if not (tensor.is_floating_point() and tensor.layout == torch.strided and tensor.is_contiguous()):
+            raise CheckpointError(f"{where}: tensor {name} is not a dense tensor of floating-point numbers")

@@ -1,0 +1,64 @@
+"""Checkpoint files on disk: is an archive whole, a second name for a file, and folders that last."""
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+
+__all__ = ["DAMAGE", "flush_folder", "link_or_copy", "verify_archive"]
+
+DOS_FOLDER = 0x10
+"""The bit of a zip record's attributes that makes it a folder."""
+
+DAMAGE = (
+    OSError,
+    RuntimeError,
+    UnpicklingError,
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    zipfile.BadZipFile,
+)
+"""What zipfile and torch raise on a file that is damaged or no checkpoint."""
+
+
+def verify_archive(path: Path) -> None:
+    """Raise zipfile.BadZipFile where the archive, a record's header or the CRC-32 of a record is wrong.
+
+    Records are stored plain. A flipped bit in a header could call one compressed, or a folder, whose bytes
+    `torch.load` would leave unread and uninitialised.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            is_folder = record.is_dir() or record.external_attr & DOS_FOLDER
+            if is_folder or record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
+                raise zipfile.BadZipFile(f"header of record {record.filename} is wrong")
+        if bad := archive.testzip():
+            raise zipfile.BadZipFile(f"checksum of record {bad} is wrong")
+
+
+def link_or_copy(source: Path, destination: Path) -> None:
+    """Give the file a second name; where the file system has no hard links, a flushed copy."""
+    try:
+        os.link(source, destination)
+    except (OSError, NotImplementedError, AttributeError):
+        with source.open("rb") as reader, destination.open("wb") as writer:
+            shutil.copyfileobj(reader, writer)
+            writer.flush()
+            os.fsync(writer.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a rename durable. Only POSIX systems can open a folder; elsewhere the rename alone must do."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
