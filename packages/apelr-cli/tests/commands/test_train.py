@@ -384,9 +384,7 @@ def test_resume_from_a_file_that_is_not_there(train: Train, tmp_path: Path) -> N
     assert result.stderr.endswith(f"Error: checkpoint not found: {tmp_path / 'gone.pt'}\n")
 
 
-def test_a_full_disk_leaves_earlier_checkpoints(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_earlier_checkpoints(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     real = torch.save
 
@@ -425,7 +423,13 @@ def test_dry_run_writes_nothing_and_asks_no_network(
     result = train("--dry-run")
     assert result.exit_code == 0, result.output
     assert sorted(tmp_path.rglob("*")) == before
-    for words in ("v1_filtered_mixture", "parameters", "3 plan states", "40 targets a step, 320 in all", "would be made"):
+    for words in (
+        "v1_filtered_mixture",
+        "parameters",
+        "3 plan states",
+        "40 targets a step, 320 in all",
+        "would be made",
+    ):
         assert words in result.stdout
 
 

@@ -1,0 +1,67 @@
+"""Text to batches: what a step sees, what an evaluation covers, what makes data the same."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from apelr_cli.run_config import RunConfig, TrainConfig
+from apelr_cli.training_data import TrainingData, prepare_data
+from apelr_data import DataConfig
+from apelr_tokenizers import TokenizerConfig
+
+WORDS = "the plan is to write a small text that has some lines\n" * 30
+
+
+def prepared(tmp_path: Path, text: str = WORDS, **data: object) -> TrainingData:
+    path = tmp_path / "text.txt"
+    path.write_text(text, encoding="utf-8")
+    config = RunConfig(
+        tokenizer=TokenizerConfig(type="char", min_frequency=1),
+        data=DataConfig(source="text", path=str(path), val_fraction=0.2, **data),  # type: ignore[arg-type]
+        train=TrainConfig(seq_len=9, batch_size=4),
+    )
+    return prepare_data(config)
+
+
+def test_validation_batches_cover_every_target_once(tmp_path: Path) -> None:
+    data = prepared(tmp_path)
+    targets = [row[:n] for batch in data.validation_batches(None) for row, n in zip(batch[1], batch[2], strict=True)]
+    assert torch.equal(torch.cat(targets), torch.from_numpy(data.validation_stream.ids[1:].astype("int64")))
+    assert data.validation_bytes(None) == data.validation_stream.text_bytes
+
+
+def test_a_limit_takes_the_first_batches(tmp_path: Path) -> None:
+    data = prepared(tmp_path)
+    assert len(list(data.validation_batches(2))) == 2
+    assert data.validation_bytes(2) == sum(
+        int(data.validation.batch(list(range(start, start + 4))).byte_counts.sum()) for start in (0, 4)
+    )
+
+
+def test_a_step_s_rows_depend_on_seed_and_step_alone(tmp_path: Path) -> None:
+    data, again = prepared(tmp_path), prepared(tmp_path)
+    again.train_batch(3)
+    for step in (0, 5, 40):
+        (batch, size), (other, other_size) = data.train_batch(step), again.train_batch(step)
+        assert all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
+        assert size == other_size
+
+
+def test_identity_changes_with_the_text(tmp_path: Path) -> None:
+    first = prepared(tmp_path).identity()
+    assert prepared(tmp_path).identity() == first
+    assert prepared(tmp_path, WORDS.replace("small", "smell", 1)).identity() != first
+
+
+def test_token_caps_hold(tmp_path: Path) -> None:
+    data = prepared(tmp_path, max_train_tokens=50, max_val_tokens=20)
+    assert len(data.train_stream.ids) == 50
+    assert len(data.validation_stream.ids) == 20
+
+
+def test_compressors_are_left_out_for_large_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = prepared(tmp_path)
+    assert set(data.references()) == {"gzip_9", "xz_9e", "xz_9e_primed"}
+    monkeypatch.setattr("apelr_cli.training_data.BASELINE_LIMIT", 10)
+    assert data.references() == {}
