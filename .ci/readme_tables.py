@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def field_notes(kind: type) -> dict[str, str]:
     for base in reversed(kind.__mro__):
         if dataclasses.is_dataclass(base):
             body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
-            for field, note in zip(body, body[1:], strict=False):
+            for field, note in itertools.pairwise(body):
                 if isinstance(field, ast.AnnAssign) and isinstance(note, ast.Expr):
                     found[field.target.id] = " ".join(ast.literal_eval(note.value).split())
     return found
