@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from apelr_model import V1LossWeights, emissions
-from apelr_model.emissions import mixtures, slice_rows, state_log_probs, target_log_probs
+from apelr_model.emissions import mixtures, state_log_probs, target_log_probs
+from apelr_model.linear_log_probs import slice_rows
 from apelr_model.objective import loss_terms, total_loss
 
 N, K, V = 23, 3, 11
@@ -64,7 +65,7 @@ def test_target_log_probs_equal_the_unsliced_ones(problem, monkeypatch, limit):
     head, hidden, targets, *_ = problem
     monkeypatch.setattr(emissions, "SLICE_ELEMENTS", limit)
     hidden.requires_grad_()
-    found = target_log_probs(head, hidden, targets, num_states=K, vocab_size=V)
+    found = target_log_probs(head, hidden, targets)
     plain = head(hidden).log_softmax(-1)[torch.arange(N), :, targets]
     assert_all_close(gradients(found, head, hidden), gradients(plain, head, hidden))
 
@@ -104,7 +105,7 @@ def test_dropout_is_the_same_in_forward_and_recomputation(make_model, device):
 
     def loss(values):
         torch.manual_seed(3)
-        return target_log_probs(head, values, targets, num_states=K, vocab_size=V).sum()
+        return target_log_probs(head, values, targets).sum()
 
     (gradient,) = torch.autograd.grad(loss(hidden), hidden)
     step = torch.randn_like(hidden) * 1e-6

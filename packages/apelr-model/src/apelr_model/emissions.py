@@ -1,11 +1,11 @@
 """Token log-likelihoods and vocabulary-wide quantities, computed in slices of tokens.
 
 Each plan state has a distribution over the whole vocabulary at every position: [B, T, K, V] numbers. They
-are made a slice of tokens at a time, reduced at once, and made again in the backward pass
-(`torch.utils.checkpoint`), so that no more than `SLICE_ELEMENTS` logits exist at any time.
+are made a slice of tokens at a time, reduced at once, and made again in the backward pass, so that no more than
+`SLICE_ELEMENTS` logits exist at any time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -14,20 +14,11 @@ from torch.utils.checkpoint import checkpoint
 
 from apelr_model.filter import log_mean_state, to_filter_dtype
 from apelr_model.head_v1 import Head
+from apelr_model.linear_log_probs import SLICE_ELEMENTS, linear_log_probs, slice_rows
 
-__all__ = ["SLICE_ELEMENTS", "Mixtures", "mixtures", "slice_rows", "state_log_probs", "target_log_probs"]
+__all__ = ["Mixtures", "mixtures", "state_log_probs", "target_log_probs"]
 
 Result = TypeVar("Result")
-
-SLICE_ELEMENTS = 2**22
-"""Logits (tokens x plan states x vocabulary) that one slice may hold: 16 MiB in float32."""
-
-
-def slice_rows(num_tokens: int, elements_per_token: int, limit: int) -> Iterator[slice]:
-    """The slices of 0 ... num_tokens - 1 that hold at most `limit` elements each, and at least one token."""
-    size = max(1, limit // elements_per_token)
-    for start in range(0, num_tokens, size):
-        yield slice(start, min(start + size, num_tokens))
 
 
 def state_log_probs(head: Head, hidden: Tensor) -> Tensor:
@@ -36,17 +27,9 @@ def state_log_probs(head: Head, hidden: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
 
 
-def target_log_probs(head: Head, hidden: Tensor, targets: Tensor, *, num_states: int, vocab_size: int) -> Tensor:
-    """hidden [N, D], targets [N] -> log p(y | h, z = k) [N, K], in slices."""
-
-    def one_slice(hidden: Tensor, targets: Tensor) -> Tensor:
-        logits = head(hidden)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        chosen = logits.gather(-1, targets.view(-1, 1, 1).expand(-1, num_states, 1)).squeeze(-1)
-        return chosen - logits.logsumexp(-1)
-
-    rows = slice_rows(len(targets), num_states * vocab_size, SLICE_ELEMENTS)
-    return torch.cat([_recomputed(one_slice, hidden[part], targets[part]) for part in rows])
+def target_log_probs(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
+    """hidden [N, D], targets [N] -> log p(y | h, z = k) [N, K], in slices, in at least float32."""
+    return linear_log_probs(*head.outputs(hidden), targets, SLICE_ELEMENTS)
 
 
 class Mixtures(NamedTuple):

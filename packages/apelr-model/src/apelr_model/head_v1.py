@@ -1,15 +1,30 @@
 """V1's output head: one shared projection of the executor's state fused with each plan's embedding."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Head", "V1Head"]
+__all__ = ["Head", "StateOutputs", "V1Head"]
+
+
+class StateOutputs(NamedTuple):
+    """A head's logits in parts: features [n, k] weight^T + bias [k]."""
+
+    features: Tensor
+    """[N, K, F]."""
+    weight: Tensor
+    """[V, F]."""
+    bias: Tensor
+    """[K, V]."""
 
 
 class Head(Protocol):
     """What the sliced losses need from an output head."""
+
+    def outputs(self, hidden: Tensor) -> StateOutputs:
+        """hidden [N, D] -> the parts of the logits."""
+        ...
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """hidden [N, D] -> logits [N, K, V]."""
@@ -31,9 +46,13 @@ class V1Head(nn.Module):
         self.out_proj = nn.Linear(fusion_dim, vocab_size)
         self.plan_vocab_bias = nn.Parameter(torch.zeros(num_plan_states, vocab_size))
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """hidden [N, D] -> logits [N, K, V]."""
+    def outputs(self, hidden: Tensor) -> StateOutputs:
+        """hidden [N, D] -> the parts of the logits; one dropout mask is drawn."""
         plans = self.plan_proj(self.plan_emb.weight)  # [K, F]
         fused = torch.tanh(self.state_proj(hidden).unsqueeze(1) + plans)  # [N, K, F]
-        logits: Tensor = self.out_proj(self.dropout(fused)) + self.plan_vocab_bias
-        return logits
+        return StateOutputs(self.dropout(fused), self.out_proj.weight, self.out_proj.bias + self.plan_vocab_bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden [N, D] -> logits [N, K, V]."""
+        features, weight, bias = self.outputs(hidden)
+        return features @ weight.T + bias

@@ -97,9 +97,7 @@ def batch_statistics(
         raise ImpossibleObservationError(_impossible_message(reading))
     log_after = reading.filtered.log_belief_after[on_filter]
 
-    chunk_of = torch.tensor(reading.chunk_index, device=inputs.device).expand_as(valid)
-    pairs = torch.stack([torch.arange(len(valid), device=inputs.device).unsqueeze(1).expand_as(valid), chunk_of])
-    _, group = torch.unique_consecutive(pairs[:, valid], dim=1, return_inverse=True)
+    group = _number_chunks(reading.chunk_index, valid)
     hidden = reading.hidden[valid]
     plan_mi = chunk_bow = chunk_post_kl = None
     if with_mixtures:
@@ -125,6 +123,14 @@ def batch_statistics(
         log_end = log_after[(first + sizes - 1).to(log_after.device)]
         chunk_post_kl = symmetric_kl(log_guess.to(log_end), log_end)
     return BatchStatistics(reading, token_nll, log_after, plan_mi, chunk_bow, chunk_post_kl)
+
+
+def _number_chunks(chunk_index: list[int], valid: Tensor) -> Tensor:
+    """chunk_index [T], valid [B, T] -> [N] the unpadded targets' chunks, numbered 0, 1, ... through the batch."""
+    chunk = torch.tensor(chunk_index, device=valid.device)
+    row = torch.arange(len(valid), device=valid.device).unsqueeze(1)
+    key = (row * (chunk[-1] + 1) + chunk)[valid]
+    return torch.cat([key.new_zeros(1), (key[1:] != key[:-1]).cumsum(0)])
 
 
 def _first_of_group(group: Tensor) -> Tensor:

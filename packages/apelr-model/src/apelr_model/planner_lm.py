@@ -120,13 +120,7 @@ class PlannerLM(nn.Module):
         hidden, carry = self.executor(inputs, start.carry, lengths)
         valid = lengths is None or torch.arange(steps, device=inputs.device) < lengths.unsqueeze(1)
         mask = valid if isinstance(valid, Tensor) else None
-        emissions = target_log_probs(
-            self.head,
-            hidden.flatten(0, 1),
-            targets.flatten(),
-            num_states=self.config.num_plan_states,
-            vocab_size=self.vocab_size,
-        ).unflatten(0, (batch, steps))
+        emissions = target_log_probs(self.head, hidden.flatten(0, 1), targets.flatten()).unflatten(0, (batch, steps))
         chunk_index = self.chunks.index(first, steps)
         entered = [t for t in range(steps) if t == 0 or chunk_index[t] != chunk_index[t - 1]]
         filtered = filter_sequence(
