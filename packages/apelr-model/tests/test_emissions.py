@@ -135,3 +135,26 @@ def test_no_tensor_of_the_whole_batchs_logits_is_ever_made(make_model, make_batc
     assert sizes[0] <= max(whole // 10, 2 * rows * steps * vocab)
     assert sizes[0] < whole / 2
     assert sizes[1] == whole  # what the recorder sees without slices, in the same pass
+
+
+def test_no_slices_are_kept_for_the_backward_pass(make_model, make_batch, monkeypatch):
+    """All that the forward pass saves, put together, is smaller than the logits of the whole batch."""
+    vocab, states, rows, steps = 97, 5, 6, 20
+    model = make_model(vocab=vocab, num_plan_states=states, dtype=torch.float32).train()
+    weights = V1LossWeights(chunk_bow_weight=0.1, plan_mi_weight=0.1)
+    batch = make_batch([steps] * rows, vocab=vocab)
+    whole = rows * steps * states * vocab
+    monkeypatch.setattr(emissions, "SLICE_ELEMENTS", whole // 10)
+    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = {}
+
+    def record(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes() // tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+        total = total_loss(loss_terms(model, batch, weights), weights, 0)
+    assert 0 < sum(kept.values()) < whole
+    total.backward()
