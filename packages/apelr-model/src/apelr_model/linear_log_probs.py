@@ -35,6 +35,7 @@ def linear_log_probs(features: Tensor, weight: Tensor, bias: Tensor, targets: Te
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         features, weight = features.to(dtype), weight.to(dtype)
+    bias = bias.to(torch.promote_types(bias.dtype, torch.float32))  # its dtype is that of all sums
     found: Tensor = _LinearLogProbs.apply(features, weight, bias, targets, limit)  # type: ignore[no-untyped-call]
     return found
 
