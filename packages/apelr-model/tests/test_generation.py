@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from apelr_model import NothingLeftError, SamplingSettings, generate, score
+from apelr_model import ImpossibleObservationError, NothingLeftError, SamplingSettings, generate, score
 from apelr_model.generation import read_prompts
 
 PROMPTS = [[1, 2, 3, 4, 5], [6], [7, 8, 9, 1, 2, 3, 4, 5, 6, 7], [2, 2]]
@@ -133,6 +133,27 @@ class TestSteps:
             assert ids[-1] == 2 or len(ids) == 40
         assert any(tokens[-1].id == 2 for tokens in rows)
 
+    def test_a_caller_can_end_a_row_and_the_others_go_on(self, make_model):
+        """Asked once after each token, when the caller has taken it; an ended row is read no more."""
+        model = make_model(vocab=23)
+        plain = run(model, PROMPTS)
+        model.executor = CountingExecutor(model.executor)
+        rows, asked = [[] for _ in PROMPTS], []
+
+        def is_finished(row):
+            asked.append((row, len(rows[row])))
+            return row == 2 and len(rows[row]) == 3
+
+        tokens = generate(
+            model, PROMPTS, SamplingSettings(), max_new_tokens=15, seeds=range(4), is_finished=is_finished
+        )
+        for token in tokens:
+            rows[token.row].append(token)
+        ids = [[token.id for token in tokens] for tokens in rows]
+        assert ids == [[t.id for t in tokens[: 3 if row == 2 else 15]] for row, tokens in enumerate(plain)]
+        assert sorted(asked) == [(row, n) for row in range(4) for n in range(1, (3 if row == 2 else 15) + 1)]
+        assert model.executor.reads[1:] == [(4, 1)] * 3 + [(3, 1)] * 12
+
     def test_the_prefix_is_read_once_and_each_later_step_reads_one_token(self, make_model):
         model = make_model(vocab=23)
         model.executor = CountingExecutor(model.executor)
@@ -245,6 +266,14 @@ class TestRefusals:
     def test_ids_outside_the_vocabulary(self, make_model, wrong):
         with pytest.raises(ValueError, match=rf"^prompt ids must be between 0 and 10, got {wrong}$"):
             self.call(make_model(), [[1, wrong]])
+
+    def test_a_prompt_of_probability_zero_is_named(self, make_model):
+        model = make_model()
+        with torch.no_grad():
+            model.head.plan_vocab_bias[:, 9] = -math.inf
+        tokens = self.call(model, [[9, 1], [1, 9, 2], [3]], seeds=[0, 1, 2])
+        with pytest.raises(ImpossibleObservationError, match=r"^prompt 1 has probability zero under every plan$"):
+            next(tokens)
 
     def test_nothing_left_stops_the_generation(self, make_model):
         settings = SamplingSettings(no_repeat_ngram_size=1)
