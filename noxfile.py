@@ -36,11 +36,11 @@ def with_siblings(*packages: str) -> list[str]:
 PACKAGES = with_siblings(*REQUIRED)
 
 
-def run_python(session: nox.Session, folder: Path, *arguments: str, silent: bool = False) -> str:
+def run_python(session: nox.Session, folder: Path, *arguments: str, silent: bool = False, **more: str) -> str:
     """Run Python in the environment at `folder`, hidden from any other that is active or on PYTHONPATH."""
     binaries = folder / ("Scripts" if os.name == "nt" else "bin")
     path = os.pathsep.join([str(binaries), os.environ["PATH"]])
-    variables = {"PATH": path, "VIRTUAL_ENV": str(folder), "PYTHONPATH": None}
+    variables = {"PATH": path, "VIRTUAL_ENV": str(folder), "PYTHONPATH": None, **more}
     return str(session.run(str(binaries / "python"), *arguments, env=variables, external=True, silent=silent))
 
 
@@ -76,8 +76,8 @@ def environment_alone(session: nox.Session, package: str) -> Path:
     return environment(session, package, packages, *editable[:-1], f"{editable[-1]}[test]")
 
 
-def pytest(session: nox.Session, folder: Path, packages: list[str], *arguments: str) -> None:
-    run_python(session, folder, "-m", "pytest", *(f"packages/{name}/tests" for name in packages), *arguments)
+def pytest(session: nox.Session, folder: Path, packages: list[str], *arguments: str, **more: str) -> None:
+    run_python(session, folder, "-m", "pytest", *(f"packages/{name}/tests" for name in packages), *arguments, **more)
 
 
 def pytest_on_cuda(session: nox.Session, folder: Path, packages: list[str], *arguments: str) -> None:
@@ -113,7 +113,9 @@ def tests(session: nox.Session, scope: str) -> None:
         # What a declared dependency brings along can be imported undeclared: only reading the imports tells.
         own = [f".ci/repository_test.py::test_imports_are_declared[{part}-{scope}]" for part in ("src", "tests")]
     if chosen.device != "cuda":
-        pytest(session, folder, packages, *own, *arguments)
+        # One worker a core, and one thread a worker: threads that wait for a busy core slow torch down tenfold.
+        workers = ["-n", "auto", "--dist", "worksteal"]
+        pytest(session, folder, packages, *own, *workers, *arguments, OMP_NUM_THREADS="1")
     if chosen.device != "cpu":
         pytest_on_cuda(session, folder, packages, *arguments)
 
