@@ -1,5 +1,6 @@
 """Text to batches: what a step sees, what an evaluation covers, what makes data the same."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,10 @@ def test_compressors_are_left_out_for_large_text(tmp_path: Path, monkeypatch: py
     assert set(data.references()) == {"gzip_9", "xz_9e", "xz_9e_primed"}
     monkeypatch.setattr("apelr_cli.training_data.BASELINE_LIMIT", 10)
     assert data.references() == {}
+
+
+def test_references_are_of_the_very_text_that_is_evaluated(tmp_path: Path) -> None:
+    data = prepared(tmp_path)
+    text = "".join(data.corpus.documents("validation")).encode()
+    assert data.references()["gzip_9"] == pytest.approx(8 * len(gzip.compress(text, 9, mtime=0)) / len(text))
+    assert prepared(tmp_path, max_val_tokens=20).references() == {}
