@@ -100,7 +100,7 @@ def test_imports_are_declared(package: str, folder: str) -> None:
 def test_declared_dependencies_are_imported(package: str) -> None:
     in_sources, in_tests = third_party(package, "src").keys(), third_party(package, "tests").keys()
     assert declared(package, with_tests=False) <= in_sources
-    assert declared(package, with_tests=True) - {"pytest", "pytest_xdist"} <= in_sources | in_tests
+    assert declared(package, with_tests=True) - {"pytest", "pytest-xdist"} <= in_sources | in_tests
 
 
 @each_package

@@ -39,6 +39,7 @@ PUBLIC = [
     "V1Config",
     "V1LossWeights",
     "build_model",
+    "check_precision",
     "condition",
     "cross_boundary",
     "evaluate",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from apelr_cli.resuming import plan_run
 from apelr_cli.run_config import RunConfig
 from apelr_cli.run_folder import RunFolder
 from apelr_cli.training_run import count_parameters
@@ -13,8 +14,14 @@ from apelr_model import build_model
 __all__ = ["describe_run"]
 
 
-def describe_run(config: RunConfig, folder: RunFolder, device: torch.device, resume: str | None) -> Iterator[str]:
-    """The lines of a dry run. Takes no memory for parameters, opens no file for writing and asks no network."""
+def describe_run(
+    config: RunConfig, folder: RunFolder, device: torch.device, *, resume: str | None, force: bool
+) -> Iterator[str]:
+    """The lines of a dry run: sizes first, then what would be done, refused by the very checks of a real run.
+
+    Takes no memory for fresh parameters, writes nothing and asks no network. A `train.resume_from` that is not
+    there yet is only warned of.
+    """
     train, data = config.train, config.data
     vocab_size = config.tokenizer.vocab_size
     with torch.device("meta"):
@@ -31,19 +38,18 @@ def describe_run(config: RunConfig, folder: RunFolder, device: torch.device, res
         f"{targets:,} targets a step, {targets * train.max_steps:,} in all"
     )
     yield f"           {train.grad_accum_steps} micro-batch(es) a step, {train.precision}, on {device}"
-    yield f"folder     {folder.path}: {_intention(folder, resume)}"
-    if train.resume_from:
-        there = "" if Path(train.resume_from).exists() else " (warning: it is not there)"
-        yield f"starts     from {train.resume_from}{there}"
-
-
-def _intention(folder: RunFolder, resume: str | None) -> str:
-    if resume == "auto":
-        return (
-            "would go on from its newest checkpoint" if folder.checkpoint.exists() else "nothing to resume, would start"
-        )
-    if resume:
-        return f"would go on from {resume}"
-    if folder.path.is_dir() and any(folder.path.iterdir()):
-        return "is not empty: would need --resume auto or --force"
-    return "would be made"
+    state = 16 * sum(parts.values()) / 2**20
+    yield f"memory     {state:,.0f} MiB for parameters, gradients and optimizer, activations aside"
+    origin = config.train.resume_from
+    if origin and not resume and not Path(origin).exists():
+        yield f"folder     {folder.path}: would be made"
+        yield f"starts     from {origin} (warning: it is not there)"
+        return
+    plan = plan_run(config, folder, device, resume=resume, force=force)
+    if plan.resumed:
+        done = "is finished: nothing to do" if plan.is_finished else f"would go on from step {plan.resumed.step}"
+        yield f"folder     {folder.path}: {done}"
+    else:
+        yield f"folder     {folder.path}: would be {'cleared of its run' if force and folder.path.exists() else 'made'}"
+    if plan.origin:
+        yield f"starts     from {origin}, at step {plan.origin.step}"

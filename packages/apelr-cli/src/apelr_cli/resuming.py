@@ -1,13 +1,16 @@
 """Taking up a run where it stopped (`--resume`), and starting a new one from a checkpoint (`train.resume_from`)."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from apelr_cli.run_config import RunConfig, differences, to_plain
 from apelr_cli.run_folder import RunError, RunFolder
-from apelr_model import Checkpoint, Trainer, load_checkpoint
+from apelr_data import open_corpus
+from apelr_model import Checkpoint, Trainer, check_precision, load_checkpoint
 
-__all__ = ["check_same_data", "check_same_run", "find_resumed", "restore", "start_from"]
+__all__ = ["RunPlan", "check_same_data", "plan_run", "restore", "start_from"]
 
 MOVABLE = "train.out_dir"
 """A run folder may be moved between two parts of a run; nothing else may change."""
@@ -38,15 +41,14 @@ def check_same_run(checkpoint: Checkpoint, config: RunConfig) -> None:
     changed = [line for line in differences(checkpoint.run_config, to_plain(config)) if not line.startswith(MOVABLE)]
     if changed:
         raise RunError(
-            "--resume continues the same run, but the config differs:\n  "
-            + "\n  ".join(changed)
-            + "\nuse the run's own config.yaml, or start a new run with --set train.resume_from=FILE"
+            f"--resume continues the same run, but the config differs in {len(changed)} keys ({'; '.join(changed)}): "
+            "use the run's own config.yaml, or start a new run with --set train.resume_from=FILE"
         )
 
 
-def check_same_data(training: dict[str, Any], identity: dict[str, Any]) -> None:
+def check_same_data(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
     """Raise RunError where the text is no longer what the run was trained on."""
-    before = training.get("data", {})
+    before = (checkpoint.training or {}).get("data", {})
     if before != identity:
         tokens = f"{before.get('train_tokens')} training and {before.get('validation_tokens')} validation tokens"
         raise RunError(
@@ -64,14 +66,47 @@ def restore(trainer: Trainer, checkpoint: Checkpoint, *, restore_rng: bool) -> N
 
 
 def start_from(trainer: Trainer, checkpoint: Checkpoint, config: RunConfig) -> list[str]:
-    """Load model, optimizer and step into a new run's trainer; the config keys that differ, as lines.
+    """Load model, optimizer and step into a new run's trainer; the config keys that differ, as lines."""
+    restore(trainer, checkpoint, restore_rng=False)
+    return differences(checkpoint.run_config, to_plain(config))
 
-    Raises RunError where nothing is left to train, CheckpointError where the model's shapes differ.
+
+class RunPlan(NamedTuple):
+    """What a run starts from; nothing has been written or changed yet."""
+
+    resumed: Checkpoint | None
+    """The checkpoint of this very run to go on from."""
+    origin: Checkpoint | None
+    """The checkpoint of another run whose model, optimizer and step a new run takes over."""
+    is_finished: bool
+    """Whether the run to go on with has nothing left to do."""
+
+
+def plan_run(config: RunConfig, folder: RunFolder, device: torch.device, *, resume: str | None, force: bool) -> RunPlan:
+    """What to start from. Refuses all that can be refused before text is read, for a real run and a dry run alike.
+
+    Raises ValueErrors with one line: precision, missing text, the state of the folder, checkpoints that do not fit.
     """
+    check_precision(config.train.precision, device)
+    open_corpus(config.data, seed=config.seed)  # looks files up; asks no network
+    if resume:
+        resumed = find_resumed(folder, resume)
+        if resumed:
+            check_same_run(resumed, config)
+            return RunPlan(resumed, None, resumed.step >= config.train.max_steps and folder.is_finished)
+    elif not force:
+        folder.refuse_unless_empty()
+    return RunPlan(None, _find_origin(config) if config.train.resume_from else None, False)
+
+
+def _find_origin(config: RunConfig) -> Checkpoint:
+    """The checkpoint `train.resume_from` names. Raises CheckpointError, and RunError with nothing left to train."""
+    path = Path(str(config.train.resume_from))
+    checkpoint = load_checkpoint(path)
     if checkpoint.step >= config.train.max_steps:
         raise RunError(
             f"train.max_steps is {config.train.max_steps}, but train.resume_from is at step {checkpoint.step}: "
             "raise train.max_steps"
         )
-    restore(trainer, checkpoint, restore_rng=False)
-    return differences(checkpoint.run_config, to_plain(config))
+    checkpoint.check_fits(config.model, str(path))
+    return checkpoint

@@ -87,6 +87,14 @@ class RunFolder:
         """Write one small JSON file; numbers that are not finite become null."""
         self.write_text(name, json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n")
 
+    def read_json(self, name: str) -> dict[str, Any]:
+        """One small JSON file; empty where it is missing or damaged, since nothing of the run depends on it."""
+        try:
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one JSON object as a line of metrics.jsonl, flushed."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8", newline="\n") as file:
@@ -97,12 +105,15 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return []
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        complete = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]  # U+2028 and its like are no line ends
+        try:
+            return [json.loads(line) for line in complete]
+        except ValueError as error:
+            raise RunError(f"{path} holds a line that is not JSON; remove it to go on: {error}") from error
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop metrics of later steps, and a broken last line: a resumed run writes them again."""
-        kept = [line for line in self.metrics() if line["step"] <= step]
+        kept = [line for line in self.metrics() if line["step"] <= step and line["kind"] != "final"]
         self.write_text("metrics.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
         (self.path / "metrics.json").unlink(missing_ok=True)
 

@@ -73,6 +73,9 @@ class TrainingRun:
         """Go on in a folder whose newest checkpoint has just been loaded."""
         self._saved_step = self.trainer.step
         self.folder.forget_metrics_after(self.trainer.step)
+        about = self.folder.read_json("run.json")
+        continued = [*about.get("continued", []), {"step": self.trainer.step, **environment()}]
+        self.folder.write_json("run.json", {**about, "continued": continued})
 
     def run(self) -> Evaluation:
         """Train to the last step, write the final metrics and return the final evaluation.
@@ -183,8 +186,9 @@ class TrainingRun:
         """Evaluate on all validation rows and write metrics.json, whose presence marks the run as finished."""
         started = time.monotonic()
         found = self._evaluation(None)
-        references = self.data.references()
         self.reporter.evaluation(self.trainer.step, found)
+        self.stop.check()
+        references = self.data.references()
         self.folder.append_metrics({"kind": "final", "step": self.trainer.step, **found._asdict()})
         content: Mapping[str, Any] = {
             "step": self.trainer.step,

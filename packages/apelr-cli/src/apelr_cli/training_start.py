@@ -6,13 +6,13 @@ import torch
 
 from apelr_cli.loading import stored_tokenizer
 from apelr_cli.reporting import Reporter
-from apelr_cli.resuming import check_same_data, check_same_run, find_resumed, restore, start_from
+from apelr_cli.resuming import RunPlan, check_same_data, plan_run, restore, start_from
 from apelr_cli.run_config import RunConfig
 from apelr_cli.run_folder import RunFolder
 from apelr_cli.signals import StopRequest, StopTraining
 from apelr_cli.training_data import TrainingData, prepare_data
 from apelr_cli.training_run import TrainingRun
-from apelr_model import Checkpoint, Trainer, build_model, load_checkpoint
+from apelr_model import Trainer, build_model
 
 __all__ = ["train_run"]
 
@@ -24,25 +24,22 @@ def train_run(
 
     0: finished; 128 + signal: stopped and saved. Raises ValueErrors with one line for what the user can mend.
     """
-    resumed = find_resumed(folder, resume) if resume else None
-    if not resume and not force:
-        folder.refuse_unless_empty()
-    reporter = Reporter(max_steps=config.train.max_steps, first_step=resumed.step if resumed else 0, quiet=quiet)
-    if resumed:
-        check_same_run(resumed, config)
-        if resumed.step >= config.train.max_steps and folder.is_finished:
-            reporter.say(f"{folder.path} is finished (step {resumed.step}); nothing to do")
-            return 0
-    elif resume:
+    plan = plan_run(config, folder, device, resume=resume, force=force)
+    first_step = plan.resumed.step if plan.resumed else plan.origin.step if plan.origin else 0
+    reporter = Reporter(max_steps=config.train.max_steps, first_step=first_step, quiet=quiet)
+    if plan.is_finished:
+        reporter.say(f"{folder.path} is finished (step {first_step}); nothing to do")
+        return 0
+    if resume and not plan.resumed:
         reporter.say(f"no checkpoint in {folder.path}: starting afresh")
     with StopRequest() as stop:
         try:
-            run = _set_up(config, folder, device, resumed, reporter, stop)
+            run = _set_up(config, folder, device, plan, reporter, stop)
             if force:
                 folder.clear()
             with reporter:
                 stop.deferred = True
-                run.take_up() if resumed else run.begin()
+                run.take_up() if plan.resumed else run.begin()
                 run.run()
         except StopTraining as stopped:
             saved = f"; go on with --resume auto --out {folder.path}" if folder.checkpoint.exists() else ""
@@ -56,15 +53,14 @@ def _set_up(
     config: RunConfig,
     folder: RunFolder,
     device: torch.device,
-    resumed: Checkpoint | None,
+    plan: RunPlan,
     reporter: Reporter,
     stop: StopRequest,
 ) -> TrainingRun:
     """Everything a run needs before its first file is written."""
-    origin_path = Path(config.train.resume_from) if config.train.resume_from and not resumed else None
-    origin = load_checkpoint(origin_path) if origin_path else None
-    source = resumed or origin
-    tokenizer = stored_tokenizer(source, origin_path or folder.checkpoint) if source else None
+    source = plan.resumed or plan.origin
+    origin_path = Path(str(config.train.resume_from))
+    tokenizer = stored_tokenizer(source, folder.checkpoint if plan.resumed else origin_path) if source else None
     reporter.say(f"preparing {config.data.source} on {device}")
     data = prepare_data(config, tokenizer)
     reporter.say(_describe(data))
@@ -72,13 +68,12 @@ def _set_up(
     torch.manual_seed(config.seed)
     model = build_model(config.model, data.tokenizer.vocab_size).to(device)
     trainer = Trainer(model, config.train, config.train)
-    if resumed:
-        assert resumed.training is not None
-        check_same_data(resumed.training, data.identity())
-        restore(trainer, resumed, restore_rng=True)
+    if plan.resumed:
+        check_same_data(plan.resumed, data.identity())
+        restore(trainer, plan.resumed, restore_rng=True)
         reporter.say(f"resuming {folder.path} at step {trainer.step}")
-    elif origin:
-        changed = start_from(trainer, origin, config)
+    elif plan.origin:
+        changed = start_from(trainer, plan.origin, config)
         reporter.say(f"starting from {origin_path} at step {trainer.step}; the config differs in {len(changed)} keys")
         for line in changed:
             reporter.say(f"  {line}")

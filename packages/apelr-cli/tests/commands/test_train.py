@@ -14,7 +14,7 @@ from click.testing import Result
 
 from apelr_cli.config_reader import load_run_config
 from apelr_cli.reporting import Reporter
-from apelr_model import load_checkpoint
+from apelr_model import load_checkpoint, save_checkpoint
 
 Train = Callable[..., Result]
 
@@ -98,7 +98,7 @@ def signal_at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def metrics(run: Path, kind: str) -> Iterator[dict[str, object]]:
     """The lines of one kind of metrics.jsonl."""
-    for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in (run / "metrics.jsonl").read_text(encoding="utf-8").split("\n")[:-1]:
         content = json.loads(line)
         if content["kind"] == kind:
             yield content
@@ -309,9 +309,11 @@ def test_resume_with_another_config_lists_the_differences(train: Train, tmp_path
     train("--out", run)
     result = train("--out", run, "--resume", "auto", "--set", "train.lr=0.5", "--set", "model.dropout=0")
     assert result.exit_code == 1
-    for line in ("train.lr: 0.01 -> 0.5", "model.dropout: 0.2 -> 0.0"):
-        assert line in result.stderr
-    assert "or start a new run with --set train.resume_from=FILE" in result.stderr
+    assert result.stderr == (
+        "Error: --resume continues the same run, but the config differs in 2 keys "
+        "(model.dropout: 0.2 -> 0.0; train.lr: 0.01 -> 0.5): "
+        "use the run's own config.yaml, or start a new run with --set train.resume_from=FILE\n"
+    )
 
 
 def test_a_moved_run_can_be_resumed(train: Train, tmp_path: Path, signal_at_step: Callable[..., None]) -> None:
@@ -363,9 +365,7 @@ def test_resume_from_with_nothing_left_to_train(train: Train, tmp_path: Path) ->
     train("--out", tmp_path / "old")
     result = train("--out", tmp_path / "new", "--set", f"train.resume_from={tmp_path / 'old'}")
     assert result.exit_code == 1
-    assert result.stderr.endswith(
-        "Error: train.max_steps is 8, but train.resume_from is at step 8: raise train.max_steps\n"
-    )
+    assert result.stderr == ("Error: train.max_steps is 8, but train.resume_from is at step 8: raise train.max_steps\n")
     assert not (tmp_path / "new").exists()
 
 
@@ -381,7 +381,7 @@ def test_resume_from_another_size_names_the_tensor(train: Train, tmp_path: Path)
 def test_resume_from_a_file_that_is_not_there(train: Train, tmp_path: Path) -> None:
     result = train("--out", tmp_path / "new", "--set", f"train.resume_from={tmp_path / 'gone.pt'}")
     assert result.exit_code == 1
-    assert result.stderr.endswith(f"Error: checkpoint not found: {tmp_path / 'gone.pt'}\n")
+    assert result.stderr == f"Error: checkpoint not found: {tmp_path / 'gone.pt'}\n"
 
 
 def test_a_full_disk_leaves_earlier_checkpoints(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,6 +437,87 @@ def test_dry_run_warns_of_a_checkpoint_that_is_not_there(train: Train, tmp_path:
     result = train("--dry-run", "--set", "train.resume_from=nowhere/checkpoint.pt")
     assert result.exit_code == 0
     assert "from nowhere/checkpoint.pt (warning: it is not there)" in result.stdout
+
+
+@pytest.mark.parametrize("settings", [["train.precision=fp16", "device=auto"], ["data.path=missing.txt"]])
+def test_a_dry_run_refuses_what_a_run_refuses_before_any_text_is_read(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str]
+) -> None:
+    if torch.cuda.is_available() and "train.precision=fp16" in settings:
+        pytest.skip("this machine has CUDA, where fp16 is fine")
+
+    def read(*arguments: object) -> None:
+        raise AssertionError("text was read")
+
+    monkeypatch.setattr("apelr_cli.training_start.prepare_data", read)
+    flags = [part for setting in settings for part in ("--set", setting)]
+    refusals = [train("--out", tmp_path / "run", *flags, *extra) for extra in ((), ("--dry-run",))]
+    assert [result.exit_code for result in refusals] == [1, 1]
+    assert refusals[0].stderr == refusals[1].stderr
+    assert refusals[0].stderr.startswith("Error: ")
+
+
+def test_a_dry_run_tells_how_a_run_would_go_on(train: Train, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train("--out", run)
+    assert "is finished: nothing to do" in train("--out", run, "--resume", "auto", "--dry-run").stdout
+    (run / "metrics.json").unlink()
+    assert "would go on from step 8" in train("--out", run, "--resume", "auto", "--dry-run").stdout
+    assert "would be cleared of its run" in train("--out", run, "--force", "--dry-run").stdout
+    refused = train("--out", run, "--dry-run")
+    assert refused.exit_code == 1
+    assert "is not empty" in refused.stderr
+
+
+def test_line_separators_in_a_preview_do_not_break_resuming(train: Train, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    odd = ("--set", 'train.preview_prompt="a\u2028b\u0085c"')
+    assert train("--out", run, *odd).exit_code == 0
+    (run / "metrics.json").unlink()
+    assert train("--out", run, *odd, "--resume", "auto").exit_code == 0
+    assert len(list(metrics(run, "preview"))) == 2
+
+
+def test_a_continued_run_says_so_in_run_json(train: Train, tmp_path: Path, signal_at_step: Callable[..., None]) -> None:
+    run = tmp_path / "run"
+    signal_at_step(5, signal.SIGTERM)
+    train("--out", run)
+    train("--out", run, "--resume", "auto")
+    about = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert [part["step"] for part in about["continued"]] == [5]
+    assert len([*metrics(run, "final")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda training: training.pop("optimizer"), "the training state has no 'optimizer'"),
+        (lambda training: training["rng"].update(cpu=torch.zeros(3)), "is not a state of torch's generator"),
+        (lambda training: training["optimizer"].update(param_groups=[]), "is for parameter groups"),
+        (
+            lambda training: training["optimizer"]["state"][0].update(exp_avg=torch.zeros(2)),
+            "the optimizer's exp_avg of parameter 0 does not fit",
+        ),
+    ],
+)
+@pytest.mark.parametrize("how", ["resume", "resume_from"])
+def test_a_damaged_training_state_is_one_line(
+    train: Train, tmp_path: Path, how: str, change: Callable[[dict[str, object]], object], message: str
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    train("--out", old)
+    checkpoint = load_checkpoint(old)
+    assert checkpoint.training is not None
+    change(checkpoint.training)
+    (old / "metrics.json").unlink()
+    save_checkpoint(old, checkpoint)
+    if how == "resume":
+        result = train("--out", old, "--resume", "auto")
+    else:
+        result = train("--out", new, "--set", f"train.resume_from={old}", "--set", "train.max_steps=9")
+    assert result.exit_code == 1
+    assert message in result.stderr.splitlines()[-1]
+    assert not new.exists()
 
 
 def test_print_config_prints_a_config_that_reads_back(train: Train, tmp_path: Path, config_file: Path) -> None:

@@ -10,7 +10,7 @@ from apelr_model.objective import TokenBatch
 from apelr_model.planner_lm import ModelState, PlannerLM, build_model
 from apelr_model.sampling import NothingLeftError, SamplingSettings
 from apelr_model.scoring import Evaluation, Score, evaluate, score
-from apelr_model.training import StepReport, Trainer
+from apelr_model.training import StepReport, Trainer, check_precision
 
 __all__ = [
     "Checkpoint",
@@ -34,6 +34,7 @@ __all__ = [
     "V1Config",
     "V1LossWeights",
     "build_model",
+    "check_precision",
     "condition",
     "cross_boundary",
     "evaluate",

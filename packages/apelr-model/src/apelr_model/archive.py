@@ -34,6 +34,8 @@ def verify_archive(path: Path) -> None:
     `torch.load` would leave unread and uninitialised.
     """
     with zipfile.ZipFile(path) as archive:
+        if not archive.infolist():
+            raise zipfile.BadZipFile("the archive is empty")
         for record in archive.infolist():
             is_folder = record.is_dir() or record.external_attr & DOS_FOLDER
             if is_folder or record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:

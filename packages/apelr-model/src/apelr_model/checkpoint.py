@@ -7,9 +7,9 @@ name, and before a file is read. Layout and guarantees: docs/checkpoints.md.
 
 import os
 import platform
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -17,18 +17,20 @@ import torch
 from torch import Tensor
 
 from apelr_model.archive import DAMAGE, flush_folder, link_or_copy, verify_archive
-from apelr_model.config import ModelConfig, V1Config
+from apelr_model.checkpoint_checks import (
+    FORMAT,
+    FORMAT_VERSION,
+    check_content,
+    compare_tensors,
+    expected_tensors,
+)
+from apelr_model.config import ModelConfig
 from apelr_model.errors import CheckpointError
 from apelr_model.planner_lm import PlannerLM, build_model
 
-__all__ = ["FORMAT_VERSION", "Checkpoint", "compare_tensors", "load_checkpoint", "save_checkpoint"]
-
-FORMAT = "apelr-checkpoint"
-FORMAT_VERSION = 1
-"""The newest file format this package reads, and the one it writes."""
+__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 LATEST_NAME = "checkpoint.pt"
-CONFIGS: dict[str, type[ModelConfig]] = {"v1_filtered_mixture": V1Config}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,11 @@ class Checkpoint:
     )
     """Versions of the libraries that wrote the file."""
 
+    def check_fits(self, config: ModelConfig, where: str) -> None:
+        """Raise CheckpointError, naming `where` and the tensor, unless the parameters fit a model of that config."""
+        expected = expected_tensors(config, self.vocab_size, len(self.model), where)
+        compare_tensors(self.model, expected, where)
+
     def build_model(self, device: torch.device | str = "cpu") -> PlannerLM:
         """The model with the stored parameters, on `device`."""
         model = build_model(self.model_config, self.vocab_size)
@@ -75,7 +82,8 @@ def save_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{checkpoint.step:08d}.pt"
     temporary = path.with_suffix(".pt.tmp")
-    temporary.unlink(missing_ok=True)  # a killed save may have left it as a second name of a complete file
+    for left in folder.glob("step-*.pt.tmp"):  # by a killed save, maybe as a second name of a complete file
+        left.unlink()
     try:
         with temporary.open("wb") as file:
             torch.save(_to_content(checkpoint), file)
@@ -105,11 +113,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         verify_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is refused: it holds something other than plain data and tensors, or is damaged"
+        ) from error
     except DAMAGE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{path} is not a checkpoint or is damaged: {reason[:200]}") from error
-    checkpoint = _from_content(content, path)
-    _check_tensors(checkpoint, path)
+    config, values = check_content(content, str(path))
+    checkpoint = Checkpoint(model_config=config, **values)
+    checkpoint.check_fits(config, str(path))
     return checkpoint
 
 
@@ -138,82 +151,3 @@ def _to_content(checkpoint: Checkpoint) -> dict[str, Any]:
         "run_config": checkpoint.run_config,
         "versions": checkpoint.versions,
     }
-
-
-CONTENT_TYPES: dict[str, tuple[type, ...]] = {
-    "format": (str,),
-    "format_version": (int,),
-    "model_version": (str,),
-    "model_config": (dict,),
-    "vocab_size": (int,),
-    "step": (int,),
-    "model": (dict,),
-    "training": (dict, type(None)),
-    "tokenizer": (str, type(None)),
-    "tokenizer_fingerprint": (str, type(None)),
-    "run_config": (dict,),
-    "versions": (dict,),
-}
-"""Every key of a file and what it may hold."""
-
-
-def _from_content(content: object, path: Path) -> Checkpoint:
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not an APEL-R checkpoint: it has no key 'format' of value {FORMAT!r}")
-    version = content.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has checkpoint format {version}, newer than this installation reads "
-            f"({FORMAT_VERSION}): update apelr-model"
-        )
-    if isinstance(version, int) and version < 1:
-        raise CheckpointError(f"{path} has checkpoint format {version}, which has never existed")
-    for key, types in CONTENT_TYPES.items():
-        if key not in content:
-            raise CheckpointError(f"{path} lacks the key {key!r}")
-        if not isinstance(content[key], types):
-            expected = " or ".join(t.__name__ for t in types)
-            raise CheckpointError(f"{path}: key {key!r} must be {expected}, got {type(content[key]).__name__}")
-    if extra := sorted(map(str, set(content) - set(CONTENT_TYPES))):
-        raise CheckpointError(f"{path} has unknown keys: {', '.join(extra)}")
-    if content["model_version"] not in CONFIGS:
-        known = ", ".join(CONFIGS)
-        raise CheckpointError(f"{path} has model version {content['model_version']!r}; known versions: {known}")
-    try:
-        config = CONFIGS[content["model_version"]](**content["model_config"])
-    except (TypeError, ValueError) as error:
-        reason = str(error).replace("\n", "; ")
-        raise CheckpointError(f"{path}: its model_config is not valid: {reason}") from error
-    kept = {k: v for k, v in content.items() if k not in ("format", "format_version", "model_version")}
-    return Checkpoint(**{**kept, "model_config": config})
-
-
-def _check_tensors(checkpoint: Checkpoint, path: Path) -> None:
-    """Compare names and shapes with what the config asks for, on the meta device: no memory is taken."""
-    layers = checkpoint.model_config.num_layers
-    if layers > len(checkpoint.model):  # even without memory, building that many would take for ever
-        raise CheckpointError(f"{path} holds {len(checkpoint.model)} tensors, too few for num_layers {layers}")
-    try:
-        with torch.device("meta"):
-            expected = build_model(checkpoint.model_config, checkpoint.vocab_size).state_dict()
-    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(f"{path}: its model_config cannot be built: {error}".splitlines()[0]) from error
-    compare_tensors(checkpoint.model, expected, str(path))
-
-
-def compare_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
-    """Raise CheckpointError, naming `where` and the tensors, unless both have the same names and shapes.
-
-    What is found must also be dense floating-point numbers: a view could declare more than its file holds.
-    """
-    if missing := sorted(set(expected) - set(found)):
-        raise CheckpointError(f"{where} lacks the tensors {', '.join(missing)}")
-    if extra := sorted(map(str, set(found) - set(expected))):
-        raise CheckpointError(f"{where} has unknown tensors {', '.join(extra)}")
-    for name, wanted in expected.items():
-        tensor = found[name]
-        if not isinstance(tensor, Tensor) or tensor.shape != wanted.shape:
-            shape = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise CheckpointError(f"{where}: tensor {name} has shape {shape}, the config needs {list(wanted.shape)}")
-        if not (tensor.is_floating_point() and tensor.layout == torch.strided and tensor.is_contiguous()):
-            raise CheckpointError(f"{where}: tensor {name} is not a dense tensor of floating-point numbers")

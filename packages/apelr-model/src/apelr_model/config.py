@@ -121,7 +121,7 @@ class OptimConfig:
     warmup_steps: int = 100
     """Steps over which the learning rate rises linearly from 0 to `lr`."""
     min_lr_ratio: float = 0.1
-    """Last learning rate as a share of `lr` (linear and cosine)."""
+    """Learning rate at `max_steps`, where the decay ends, as a share of `lr` (linear and cosine)."""
     weight_decay: float = 0.01
     """AdamW weight decay, on matrices only: biases, embeddings of the plan and the planner's logits have none."""
     grad_clip: float = 1.0

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from apelr_model.config import Rule, check_rules
+from apelr_model.errors import NonFiniteError
 
 __all__ = [
     "NothingLeftError",
@@ -109,12 +110,14 @@ def choose(
     """log_probs [B, V] (tempered mixture), seen [B, V] bool, uniform [B] in [0, 1) -> ids [B].
 
     `seen` marks ids in the sequence so far, `banned` holds each row's excluded ids, `uniform` the row's own
-    random number, used to invert the cumulative distribution. Raises NothingLeftError.
+    random number, used to invert the cumulative distribution. Raises NothingLeftError, and NonFiniteError for NaN.
     """
     scores = log_probs - seen.to(log_probs) * math.log(settings.repetition_penalty)
     for row, ids in enumerate(banned):
         if ids:
             scores[row, sorted(ids)] = -math.inf
+    if bool(scores.isnan().any()):
+        raise NonFiniteError("the model's distribution over the next token holds NaN; its parameters are damaged")
     if bool((scores == -math.inf).all(-1).any()):
         raise NothingLeftError(
             "no token is left to sample: every id is excluded; lower no_repeat_ngram_size or generate fewer tokens"

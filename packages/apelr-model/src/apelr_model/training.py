@@ -5,16 +5,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from apelr_model.checkpoint import compare_tensors
+from apelr_model.checkpoint_checks import check_training_state, compare_tensors
 from apelr_model.config import OptimConfig, V1LossWeights
 from apelr_model.errors import NonFiniteError
 from apelr_model.objective import TERM_NAMES, TokenBatch, count_chunks, loss_terms, total_loss
 from apelr_model.optim import build_optimizer, learning_rate
 from apelr_model.planner_lm import PlannerLM
 
-__all__ = ["StepReport", "Trainer"]
+__all__ = ["StepReport", "Trainer", "check_precision"]
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise ValueError where a precision cannot be had on a device."""
+    if precision == "fp16" and device.type != "cuda":
+        raise ValueError(
+            f"precision fp16 needs a CUDA device, got {device.type}: "
+            "fp16 arithmetic is slow and loses gradients there; use bf16 or fp32"
+        )
 
 
 class StepReport(NamedTuple):
@@ -43,12 +52,8 @@ class Trainer:
 
     def __init__(self, model: PlannerLM, optim: OptimConfig, weights: V1LossWeights) -> None:
         """Raises ValueError where the precision cannot be had on the model's device."""
+        check_precision(optim.precision, model.device)
         device = model.device.type
-        if optim.precision == "fp16" and device != "cuda":
-            raise ValueError(
-                f"precision fp16 needs a CUDA device, got {device}: "
-                "fp16 arithmetic is slow and loses gradients there; use bf16 or fp32"
-            )
         self.model = model
         self.optim = optim
         self.weights = weights
@@ -132,6 +137,7 @@ class Trainer:
         `restore_rng` the random number generators are left as they are.
         """
         compare_tensors(state["model"], self.model.state_dict(), "the checkpoint")
+        check_training_state(state, self.optimizer, "the checkpoint")
         self.model.load_state_dict(state["model"], strict=True)
         own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])

@@ -71,7 +71,7 @@ def train(
     device = resolve_device(config.device)
     folder = RunFolder(run_folder_path(config, path, out))
     if dry_run:
-        for line in describe_run(config, folder, device, resume):
+        for line in describe_run(config, folder, device, resume=resume, force=force):
             click.echo(line)
         return
     context.exit(train_run(config, folder, device, resume=resume, force=force, quiet=quiet))

@@ -1,0 +1,144 @@
+"""Is a checkpoint's content what it says: keys, types, config, tensors and training state."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+import torch
+from torch import Tensor
+
+from apelr_model.config import ModelConfig, V1Config
+from apelr_model.errors import CheckpointError
+from apelr_model.planner_lm import build_model
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "check_content", "check_training_state", "compare_tensors", "expected_tensors"]
+
+FORMAT = "apelr-checkpoint"
+FORMAT_VERSION = 1
+"""The newest file format this package reads, and the one it writes."""
+
+CONFIGS: dict[str, type[ModelConfig]] = {"v1_filtered_mixture": V1Config}
+
+CONTENT_TYPES: dict[str, tuple[type, ...]] = {
+    "format": (str,),
+    "format_version": (int,),
+    "model_version": (str,),
+    "model_config": (dict,),
+    "vocab_size": (int,),
+    "step": (int,),
+    "model": (dict,),
+    "training": (dict, type(None)),
+    "tokenizer": (str, type(None)),
+    "tokenizer_fingerprint": (str, type(None)),
+    "run_config": (dict,),
+    "versions": (dict,),
+}
+"""Every key of a file and what it may hold."""
+
+
+TRAINING_TYPES: dict[str, type] = {"optimizer": dict, "scaler": dict, "rng": dict}
+"""What the training state must hold; a run may keep more beside it."""
+
+
+def check_content(content: object, where: str) -> tuple[ModelConfig, dict[str, Any]]:
+    """The model's config and the other values of a file. Raises CheckpointError naming `where` and the key."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{where} is not an APEL-R checkpoint: it has no key 'format' of value {FORMAT!r}")
+    version = content.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{where} has checkpoint format {version}, newer than this installation reads "
+            f"({FORMAT_VERSION}): update apelr-model"
+        )
+    if isinstance(version, int) and version < 1:
+        raise CheckpointError(f"{where} has checkpoint format {version}, which has never existed")
+    for key, types in CONTENT_TYPES.items():
+        if key not in content:
+            raise CheckpointError(f"{where} lacks the key {key!r}")
+        if not isinstance(content[key], types) or isinstance(content[key], bool):
+            expected = " or ".join(t.__name__ for t in types)
+            raise CheckpointError(f"{where}: key {key!r} must be {expected}, got {type(content[key]).__name__}")
+    if extra := sorted(map(str, set(content) - set(CONTENT_TYPES))):
+        raise CheckpointError(f"{where} has unknown keys: {', '.join(extra)}")
+    if content["step"] < 0:
+        raise CheckpointError(f"{where}: key 'step' must be >= 0, got {content['step']}")
+    if content["model_version"] not in CONFIGS:
+        known = ", ".join(CONFIGS)
+        raise CheckpointError(f"{where} has model version {content['model_version']!r}; known versions: {known}")
+    config = _read_config(CONFIGS[content["model_version"]], content["model_config"], where)
+    kept = {k: v for k, v in content.items() if k not in ("format", "format_version", "model_version", "model_config")}
+    return config, kept
+
+
+def _read_config(kind: type[ModelConfig], values: dict[str, Any], where: str) -> ModelConfig:
+    """The config of a file. Its fields' types are checked: nothing has coerced them."""
+    allowed = {int: (int,), float: (int, float), bool: (bool,)}
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        types = allowed.get(hints[field.name], (str,))
+        value = values.get(field.name, types[0]())
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            expected = hints[field.name].__name__ if hints[field.name] in allowed else "text"
+            raise CheckpointError(f"{where}: model_config.{field.name} must be {expected}, got {value!r:.80}")
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        reason = str(error).replace("\n", "; ")
+        raise CheckpointError(f"{where}: its model_config is not valid: {reason}") from error
+
+
+def expected_tensors(config: ModelConfig, vocab_size: int, available: int, where: str) -> dict[str, Tensor]:
+    """The tensors that a config asks for, on the meta device: no memory is taken.
+
+    `available` tensors are there to fill them; a config that needs far more is refused before it is built.
+    """
+    if config.num_layers > available:  # even without memory, building that many would take for ever
+        raise CheckpointError(f"{where} holds {available} tensors, too few for num_layers {config.num_layers}")
+    try:
+        with torch.device("meta"):
+            return build_model(config, vocab_size).state_dict()
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"{where}: its model_config cannot be built: {error}".splitlines()[0]) from error
+
+
+def compare_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
+    """Raise CheckpointError, naming `where` and the tensors, unless both have the same names and shapes.
+
+    What is found must also be dense floating-point numbers (a view could declare more than its file holds), none of
+    them NaN or plus infinity.
+    """
+    if missing := sorted(set(expected) - set(found)):
+        raise CheckpointError(f"{where} lacks the tensors {', '.join(missing)}")
+    if extra := sorted(map(str, set(found) - set(expected))):
+        raise CheckpointError(f"{where} has unknown tensors {', '.join(extra)}")
+    for name, wanted in expected.items():
+        tensor = found[name]
+        if not isinstance(tensor, Tensor) or tensor.shape != wanted.shape:
+            shape = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise CheckpointError(f"{where}: tensor {name} has shape {shape}, the config needs {list(wanted.shape)}")
+        if not (tensor.is_floating_point() and tensor.layout == torch.strided and tensor.is_contiguous()):
+            raise CheckpointError(f"{where}: tensor {name} is not a dense tensor of floating-point numbers")
+        if bool(tensor.isnan().any() or tensor.isposinf().any()):  # minus infinity is a probability of zero
+            raise CheckpointError(f"{where}: tensor {name} holds NaN or plus infinity")
+
+
+def check_training_state(state: Mapping[str, Any], optimizer: torch.optim.Optimizer, where: str) -> None:
+    """Raise CheckpointError, naming `where` and the key, unless the state fits the optimizer and can be restored."""
+    for key, kind in TRAINING_TYPES.items():
+        if not isinstance(state.get(key), kind):
+            raise CheckpointError(f"{where}: the training state has no {key!r}")
+    random = state["rng"].get("cpu")
+    if not isinstance(random, Tensor) or random.shape != torch.get_rng_state().shape or random.dtype != torch.uint8:
+        raise CheckpointError(f"{where}: the training state's 'rng' is not a state of torch's generator")
+    found, own = state["optimizer"], optimizer.state_dict()
+    groups = [[len(group.get("params", ())) for group in part.get("param_groups", ())] for part in (found, own)]
+    if groups[0] != groups[1]:
+        raise CheckpointError(f"{where}: the optimizer's state is for parameter groups {groups[0]}, not {groups[1]}")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, moments in found.get("state", {}).items():
+        if not (isinstance(index, int) and 0 <= index < len(parameters)):
+            raise CheckpointError(f"{where}: the optimizer's state names a parameter {index!r}, which is not there")
+        for name, moment in moments.items():
+            fits = isinstance(moment, Tensor) and moment.shape in (torch.Size(), parameters[index].shape)
+            if not fits or not bool(torch.isfinite(moment).all()):
+                raise CheckpointError(f"{where}: the optimizer's {name} of parameter {index} does not fit")
