@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Collection
@@ -73,7 +74,12 @@ def start_apelr() -> Callable[..., "subprocess.Popen[bytes]"]:
     def start(*arguments: object, **settings: Any) -> "subprocess.Popen[bytes]":
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [sys.executable, "-m", "apelr_cli", *map(str, arguments)]
-        return subprocess.Popen(command, **{**pipes, **settings})
+        # A job that was started in the background ignores SIGINT, and so would what it starts.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(command, **{**pipes, **settings})
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     return start
 
