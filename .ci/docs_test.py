@@ -135,7 +135,7 @@ def check_command(command: str, place: str) -> None:
     lexer.whitespace_split = True
     words: list[str] = []
     for word in [*lexer, ";"]:
-        if not set(word) <= set("();<>|&"):
+        if not word or not set(word) <= set("();<>|&"):
             if words or not re.fullmatch(r"\w+=.*", word):  # variables may stand before a command
                 words.append(word)
             continue
