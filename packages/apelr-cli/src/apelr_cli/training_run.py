@@ -48,6 +48,7 @@ class TrainingRun:
         self.stop = stop
         self._saved_step: int | None = None
         self._tokenizer_text = data.tokenizer.to_text()
+        self._data_identity = data.identity()  # a digest of all tokens: once a run, not once a save
 
     def begin(self) -> None:
         """Write the small files and the checkpoint of the step a new run starts at."""
@@ -63,7 +64,7 @@ class TrainingRun:
                 "first_step": self.trainer.step,
                 "parameters": {"total": sum(parts.values()), **parts},
                 "vocab_size": self.trainer.model.vocab_size,
-                "data": self.data.identity(),
+                "data": self._data_identity,
                 "text": self.data.text_report(),
             },
         )
@@ -116,7 +117,7 @@ class TrainingRun:
                 vocab_size=self.trainer.model.vocab_size,
                 step=step,
                 model=model,
-                training={**state, "data": self.data.identity()},
+                training={**state, "data": self._data_identity},
                 tokenizer=self._tokenizer_text,
                 tokenizer_fingerprint=self.data.tokenizer.fingerprint,
                 run_config=to_plain(self.config),

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from apelr_cli.options import checkpoint_option, device_option, format_option
+
 if TYPE_CHECKING:
     from apelr_tokenizers import Tokenizer
 
@@ -15,12 +17,7 @@ SEEDS = click.IntRange(0, 2**63 - 1)
 
 
 @click.command()
-@click.option(
-    "--checkpoint",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Checkpoint file, or a run folder for its newest checkpoint.",
-)
+@checkpoint_option
 @click.option("--prompt", help="Text to continue; '' starts from nothing. Without it and --prompt-file: stdin.")
 @click.option("--prompt-file", type=FILE, help="UTF-8 file whose text is continued, its last line end included.")
 @click.option(
@@ -77,21 +74,8 @@ SEEDS = click.IntRange(0, 2**63 - 1)
     show_default=True,
     help="Samples to draw, in one batch; each is what it would be alone.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where to compute; auto takes what there is.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="text streams prompt and continuation; json prints one line for each sample.",
-)
+@device_option
+@format_option("text streams prompt and continuation; json prints one line for each sample.")
 def sample(
     *,
     checkpoint: Path,

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from apelr_cli.options import checkpoint_option, device_option, format_option
+
 if TYPE_CHECKING:
     from apelr_tokenizers import Tokenizer
 
@@ -14,12 +16,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option(
-    "--checkpoint",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Checkpoint file, or a run folder for its newest checkpoint.",
-)
+@checkpoint_option
 @click.option("--text", help="Text to score, as one document.")
 @click.option("--file", "text_file", type=FILE, help="UTF-8 file to score, as one document of any length.")
 @click.option(
@@ -27,21 +24,8 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=FILE,
     help="File with a JSON list of T+1 token ids; the first is read, the T others are scored.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where to compute; auto takes what there is.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="text prints a summary and a table; json one object: tokens, nll in nats, bits_per_byte.",
-)
+@device_option
+@format_option("text prints a summary and a table; json one object: tokens, nll in nats, bits_per_byte.")
 def score(
     *,
     checkpoint: Path,
