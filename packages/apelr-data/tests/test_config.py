@@ -26,6 +26,7 @@ from apelr_data.config import CAPS
         ({"val_fraction": float("nan")}, "val_fraction must be > 0 and < 1, got nan"),
         ({"text_field": ""}, "text_field must be a name that is not empty, got ''"),
         ({"min_chars": -1}, "min_chars must be >= 0, got -1"),
+        ({"token_cache_dir": ""}, "token_cache_dir must be null or a folder, got ''"),
         *[({cap: 0}, f"{cap} must be null or >= 1, got 0") for cap in CAPS],
     ],
 )

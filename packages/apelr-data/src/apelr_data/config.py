@@ -59,6 +59,14 @@ class DataConfig:
     "The most ids in the packed validation stream, BOS and EOS included; null for no limit."
     min_chars: int = 1
     "Documents of fewer characters are dropped and counted; documents of white space alone always are."
+    token_cache: bool = False
+    "Whether the packed ids are kept in files and read from there, so that memory does not grow with the corpus."
+    token_cache_dir: str | None = None
+    "Where token caches lie; null for apelr/tokens in the user's cache folder (XDG_CACHE_HOME, or ~/.cache)."
+    reuse_token_cache: bool = True
+    "Whether a token cache that fits in everything is read; false writes it anew."
+    document_mask: bool = False
+    "Whether reading and belief begin afresh at each document's beginning, so that no document sees another."
 
     def rules(self) -> list[Rule]:
         """Every rule as (field, value, what it must be, whether it holds)."""
@@ -73,6 +81,7 @@ class DataConfig:
             ("val_fraction", self.val_fraction, "> 0 and < 1", 0 < self.val_fraction < 1),
             ("text_field", self.text_field, "a name that is not empty", bool(self.text_field)),
             ("min_chars", self.min_chars, ">= 0", self.min_chars >= 0),
+            ("token_cache_dir", self.token_cache_dir, "null or a folder", self.token_cache_dir != ""),
         ]
         caps: list[tuple[str, int | None]] = [(name, getattr(self, name)) for name in CAPS]
         return checks + [(name, cap, "null or >= 1", cap is None or cap >= 1) for name, cap in caps]
