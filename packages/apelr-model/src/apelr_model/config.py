@@ -3,18 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from apelr_model.rules import Rule, check_rules
+
 __all__ = ["ModelConfig", "OptimConfig", "Rule", "V1Config", "V1LossWeights", "check_rules"]
-
-Rule = tuple[str, object, str, bool]
-"""(field, its value, the rule in words, does it hold)."""
-
-
-def check_rules(rules: list[Rule]) -> None:
-    """Raise one ValueError with a line `field must be rule, got value` for each rule that does not hold."""
-    broken = [f"{field} must be {rule}, got {value!r}" for field, value, rule, holds in rules if not holds]
-    if broken:
-        raise ValueError("\n".join(broken))
-
 
 @dataclass(frozen=True, kw_only=True)
 class V1Config:
