@@ -7,6 +7,7 @@ from apelr_model.rules import Rule, check_rules
 
 __all__ = ["ModelConfig", "OptimConfig", "Rule", "V1Config", "V1LossWeights", "check_rules"]
 
+
 @dataclass(frozen=True, kw_only=True)
 class V1Config:
     """Sizes of a `v1_filtered_mixture` model. The vocabulary size comes from the tokenizer, not from here."""
