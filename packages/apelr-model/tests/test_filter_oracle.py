@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apelr_model import ChunkRule, condition, cross_boundary, filter_sequence, forecast
-from apelr_model.filter import log_mean_state, log_normalize, log_sum_exp
+from apelr_model.belief import log_mean_state, log_normalize, log_sum_exp
 
 INF = math.inf
 
@@ -169,8 +169,10 @@ class TestOneRecursion:
         later[:, 4:] -= 7 * torch.rand(2, 5, 3, dtype=torch.float64)
         after_evidence[:, 1:] += torch.tensor([3.0, 0.0, -3.0])
         second = filter_sequence(later, initial, transition, index, evidence=after_evidence)
-        for a, b in zip(first, second, strict=True):
+        for a, b in zip(first[:4], second[:4], strict=True):  # by target
             torch.testing.assert_close(a[:, :4], b[:, :4], rtol=0, atol=0)
+        for a, b in zip(first[4:], second[4:], strict=True):  # by chunk
+            torch.testing.assert_close(a[:, :1], b[:, :1], rtol=0, atol=0)
         assert (first.log_belief[:, 4] - second.log_belief[:, 4]).abs().max() > 0.1
 
     def test_each_row_may_start_from_its_own_belief(self):
@@ -230,7 +232,7 @@ class TestPadding:
                 index[:length],
                 evidence=evidence[row : row + 1, :present],
             )
-            for a, b in zip(results[0][:3], alone, strict=True):
+            for a, b in zip(results[0][:3], alone[:3], strict=True):
                 assert_same(a[row : row + 1, :length], b)
 
     def test_the_clock_runs_on_where_nothing_is_observed(self):
@@ -347,7 +349,7 @@ class TestFloat32Accuracy:
         expected = sequential_reference(
             observed.double().tolist(), initial.double().tolist(), transition.double().tolist(), chunk_size
         )
-        for found, wanted in zip(result, (expected[0], expected[1], expected[2]), strict=True):
+        for found, wanted in zip(result[:3], (expected[0], expected[1], expected[2]), strict=True):
             wanted_tensor = torch.tensor(wanted, dtype=torch.float64)
             assert torch.isfinite(found).all()
             if found.ndim == 3:
@@ -460,15 +462,15 @@ class TestArguments:
             self.call(mask=torch.ones(4, dtype=torch.bool))
 
     def test_length_of_the_chunk_index(self):
-        with pytest.raises(ValueError, match="chunk_index must have one entry for each of the 4 targets, got 3"):
+        with pytest.raises(ValueError, match="chunks must have one entry for each of the 4 targets, got 3"):
             self.call(index=(0, 0, 1))
 
     @pytest.mark.parametrize("index", [(0, 0, 2, 2), (0, 1, 0, 1), (2, 2, 2, 2), (-1, 0, 0, 0)])
     def test_growth_of_the_chunk_index(self, index):
-        with pytest.raises(ValueError, match=r"chunk_index must start at start_chunk \(0\) or one above"):
+        with pytest.raises(ValueError, match=r"chunks must start at start_chunk \(0\) or one above"):
             self.call(index=index)
 
     @pytest.mark.parametrize("shape", [(1, 1, 2), (1, 2, 3), (2, 2, 2), (2,)])
     def test_shape_of_the_evidence(self, shape):
-        with pytest.raises(ValueError, match=r"evidence must be \[B, C, K\] = \[1, 2, 2\], got"):
+        with pytest.raises(ValueError, match=r"evidence must be \[B, S, K\] = \[1, 2, 2\], got"):
             self.call(evidence=torch.zeros(shape))

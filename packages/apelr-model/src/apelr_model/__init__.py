@@ -1,10 +1,11 @@
 """APEL-R's model: exact plan filtering, the planner language model, its training state and its checkpoints."""
 
+from apelr_model.belief import condition, cross_boundary, forecast
 from apelr_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from apelr_model.chunks import ChunkRule
 from apelr_model.config import ModelConfig, OptimConfig, V1Config, V1LossWeights
 from apelr_model.errors import CheckpointError, ImpossibleObservationError, NonFiniteError
-from apelr_model.filter import FilterResult, condition, cross_boundary, filter_sequence, forecast
+from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.generation import GeneratedToken, generate
 from apelr_model.objective import TokenBatch
 from apelr_model.planner_lm import ModelState, PlannerLM, build_model

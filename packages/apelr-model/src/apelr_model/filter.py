@@ -1,24 +1,28 @@
-"""The exact plan filter: pure functions of tensors, in log space, with no epsilon.
+"""The exact plan filter over whole batches, without a loop over tokens.
 
-A belief is a normalised vector of log-probabilities over K plan states; minus infinity is zero. The
-recursion (docs/notation.md) has three parts, each written once: `condition` on an observed token,
-`cross_boundary` into the next chunk, and `forecast` chunks that have not been reached. `filter_sequence`
-applies the first two to a whole batch without a loop over tokens: inside a chunk the plan does not
-change, so the beliefs there are a cumulative sum of token log-likelihoods.
-
-Beliefs and their sums are float64 whatever comes in, because a float32 sum over a long chunk loses
-tenths of a nat. Where the device has no float64 (MPS), the filter runs on the CPU and its results stay
-there.
+Inside a chunk the plan does not change, so the beliefs there are a cumulative sum of token log-likelihoods; from
+chunk to chunk one vector-matrix product carries them on. The steps themselves are in belief.py.
 """
 
-import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from apelr_model.belief import (
+    condition,
+    cross_boundary,
+    forecast,
+    log_mean_state,
+    log_normalize,
+    to_filter_dtype,
+)
+from apelr_model.segments import Segments, build_segments
+
 __all__ = [
+    "LOG_ARITHMETIC",
+    "Arithmetic",
     "FilterResult",
     "condition",
     "cross_boundary",
@@ -39,152 +43,153 @@ class FilterResult(NamedTuple):
     """[B, T, K] the same AFTER the target is seen, before any boundary is crossed."""
     token_log_prob: Tensor
     """[B, T] log p(y_t | x_<=t) in nats, summed over plan states; 0 where masked."""
+    log_gate: Tensor
+    """[B, T, K] log-weights of the plan states in the target's prediction: `log_belief` unless a gate was given."""
+    log_start: Tensor
+    """[B, S, K] belief at the start of each run of targets, boundary crossed, before any commitment."""
+    start: Tensor
+    """[B, S, K] probabilities that the run was then filtered from: `log_start` unless committed."""
 
 
-def to_filter_dtype(tensor: Tensor) -> Tensor:
-    """any [...] -> float64 [...], on the same device, or on the CPU where the device has no float64."""
-    if tensor.device.type == "mps":
-        tensor = tensor.cpu()
-    return tensor.double()
+class Arithmetic(Protocol):
+    """How a belief is written down inside the recursion: `LogArithmetic`, or probabilities (commitment.py)."""
+
+    def take(self, log_belief: Tensor, begins: Tensor) -> Tensor:
+        """log_belief [B, K] at the start of a run, begins [B] or [1] (is it a chunk's start?) -> the belief to use."""
+        ...
+
+    def condition(self, belief: Tensor, token_log_probs: Tensor) -> Tensor:
+        """belief [..., K], token_log_probs [..., K] -> belief [..., K] after the observation."""
+        ...
+
+    def cross(self, belief: Tensor, log_transition: Tensor, evidence: Tensor | None) -> Tensor:
+        """belief [..., K] -> log_belief [..., K] in the next chunk."""
+        ...
+
+    def expect(self, gate: Tensor, token_log_probs: Tensor) -> Tensor:
+        """gate [..., K], token_log_probs [..., K] -> log sum_k gate(k) p(y | k) [...]."""
+        ...
+
+    def log(self, belief: Tensor) -> Tensor:
+        """belief [..., K] -> log_belief [..., K]."""
+        ...
 
 
-def log_sum_exp(values: Tensor, dim: int) -> Tensor:
-    """log-values [..., n, ...] -> log of their summed exponentials, without `dim`.
+class LogArithmetic:
+    """Beliefs as log-probabilities: exact at any gap, and what everything but a commitment uses."""
 
-    Unlike `torch.logsumexp` its gradient is 0, not NaN, where every value is minus infinity.
-    """
-    peak = values.detach().amax(dim, keepdim=True)
-    peak = peak.masked_fill(peak == -math.inf, 0.0)
-    total = (values - peak).exp().sum(dim)
-    empty = total == 0
-    return (total.masked_fill(empty, 1.0).log() + peak.squeeze(dim)).masked_fill(empty, -math.inf)
+    def take(self, log_belief: Tensor, begins: Tensor) -> Tensor:
+        """The belief as it is."""
+        return log_belief
 
+    def condition(self, belief: Tensor, token_log_probs: Tensor) -> Tensor:
+        """`condition`."""
+        return condition(belief, token_log_probs)
 
-def log_normalize(log_weights: Tensor) -> Tensor:
-    """log-weights [..., K] -> log-probabilities [..., K]; all-minus-infinity stays as it is."""
-    log_total = log_sum_exp(log_weights, -1)
-    return log_weights - log_total.masked_fill(log_total == -math.inf, 0.0).unsqueeze(-1)
+    def cross(self, belief: Tensor, log_transition: Tensor, evidence: Tensor | None) -> Tensor:
+        """`cross_boundary`."""
+        return cross_boundary(belief, log_transition, evidence)
 
+    def expect(self, gate: Tensor, token_log_probs: Tensor) -> Tensor:
+        """`log_mean_state`."""
+        return log_mean_state(gate, token_log_probs)
 
-def condition(log_belief: Tensor, token_log_probs: Tensor) -> Tensor:
-    """log_belief [..., K], token_log_probs [..., K] -> log_belief [..., K] after the observation.
-
-    Bayes' rule: log b <- log_softmax(log b + l). `token_log_probs` may be the sum over several
-    observations that share one plan state. An observation impossible under every plan that is still
-    possible gives minus infinity everywhere.
-    """
-    return log_normalize(to_filter_dtype(log_belief) + to_filter_dtype(token_log_probs))
+    def log(self, belief: Tensor) -> Tensor:
+        """The belief as it is."""
+        return belief
 
 
-def cross_boundary(log_belief: Tensor, log_transition: Tensor, evidence: Tensor | None = None) -> Tensor:
-    """log_belief [..., K], log_transition [K, K] (row: from, column: to) -> log_belief [..., K] in the next chunk.
-
-    log b <- log_softmax(log(b P) + e), with e the boundary evidence [..., K] (log-weights; None is 0).
-    The normaliser of the evidence is no probability of any token and never enters a likelihood.
-    """
-    log_joint = to_filter_dtype(log_belief).unsqueeze(-1) + to_filter_dtype(log_transition)
-    log_next = log_sum_exp(log_joint, -2)
-    return log_normalize(log_next if evidence is None else log_next + to_filter_dtype(evidence))
-
-
-def forecast(log_belief: Tensor, log_transition: Tensor, steps: int) -> Tensor:
-    """log_belief [..., K], log_transition [K, K] -> log-probabilities [..., steps, K] of b P^s, s = 1 ... steps.
-
-    The exact lookahead: a prior over coming chunks that conditions on no text not yet produced.
-    """
-    if steps < 1:
-        raise ValueError(f"steps must be >= 1, got {steps}")
-    ahead = [cross_boundary(log_belief, log_transition)]
-    while len(ahead) < steps:
-        ahead.append(cross_boundary(ahead[-1], log_transition))
-    return torch.stack(ahead, dim=-2)
-
-
-def log_mean_state(log_belief: Tensor, state_log_probs: Tensor) -> Tensor:
-    """log_belief [..., K], state_log_probs [..., K] or [..., K, V] -> mixture log-probabilities [...] or [..., V].
-
-    log sum_k b(k) p(. | k), in the dtype and on the device of `log_belief` for a [..., K] argument and of
-    `state_log_probs` for a [..., K, V] argument.
-    """
-    if state_log_probs.ndim == log_belief.ndim:
-        return log_sum_exp(log_belief + to_filter_dtype(state_log_probs), -1)
-    return log_sum_exp(log_belief.to(state_log_probs).unsqueeze(-1) + state_log_probs, -2)
+LOG_ARITHMETIC = LogArithmetic()
 
 
 def filter_sequence(
     token_log_probs: Tensor,
     log_initial: Tensor,
     log_transition: Tensor,
-    chunk_index: Sequence[int],
+    chunks: Sequence[int] | Segments,
     *,
     evidence: Tensor | None = None,
     mask: Tensor | None = None,
+    observed: Tensor | None = None,
+    log_restart: Tensor | None = None,
     start_chunk: int = 0,
+    gate: Callable[[Tensor], Tensor] | None = None,
+    arithmetic: Arithmetic = LOG_ARITHMETIC,
 ) -> FilterResult:
     """token_log_probs [B, T, K], log_initial [K] or [B, K], log_transition [K, K] -> FilterResult of [B, T, ...].
 
-    `chunk_index` holds the chunk of each of the T targets; a boundary is crossed before a target whose
-    chunk differs from the one before it (`start_chunk` before the first). `evidence` [B, C, K] holds one
-    row of log-weights for each of the C chunks present, used where that chunk is entered through a
-    boundary. `mask` [B, T] is False at padding: nothing is observed there, and the clock runs on.
+    `chunks` holds the chunk of each of the T targets; a boundary is crossed before a target whose chunk differs from
+    the one before it (`start_chunk` before the first). `ChunkRule.segments` makes the other form, which also knows
+    rows that differ and restarts, where the belief becomes `log_restart` [K] (default: `log_initial`). `evidence`
+    [B, S, K] holds one row of log-weights for each of the S chunks (runs) present, used where that chunk is entered
+    through a boundary. `mask` [B, T] is False at padding: nothing is observed there, and the clock runs on.
+    `observed` [B, T] is False at further targets that are predicted but that the belief does not learn from. `gate`
+    maps the beliefs to the weights of the prediction; `arithmetic` says how beliefs are written down.
 
     To go on later, pass `log_belief_after[:, -1]` as `log_initial` and the last chunk as `start_chunk`.
-    Raises ValueError where shapes disagree or `chunk_index` does not grow by 0 or 1.
+    Raises ValueError where shapes disagree or a sequence of chunks does not grow by 0 or 1.
     """
     _check_shapes(token_log_probs, log_initial, log_transition, mask)
-    _check_chunks(token_log_probs, chunk_index, evidence, start_chunk)
-    batch, _, num_states = token_log_probs.shape
-    observed = to_filter_dtype(token_log_probs)
-    if mask is not None:
-        observed = observed.masked_fill(~mask.to(observed.device).unsqueeze(-1), 0.0)
-    grid = _ChunkGrid(chunk_index, observed.device)
-    by_chunk = grid.pack(observed)  # [B, C, longest chunk, K]
-    seen_after = by_chunk.cumsum(2)
-    seen_before = torch.cat([torch.zeros_like(by_chunk[:, :, :1]), seen_after[:, :, :-1]], dim=2)
+    segments = chunks if isinstance(chunks, Segments) else _segments_of(chunks, token_log_probs, start_chunk)
+    _check_segments(token_log_probs, segments, evidence)
+    seen = _where_true(mask, to_filter_dtype(token_log_probs))
+    segments = segments.to(seen.device)
+    by_run = segments.pack(_where_true(observed, seen))  # [B, S, longest run, K]
+    seen_after = by_run.cumsum(2)
+    seen_before = torch.cat([torch.zeros_like(by_run[:, :, :1]), seen_after[:, :, :-1]], dim=2)
 
+    log_starts, starts = _run_starts(
+        seen_after[:, :, -1], log_initial, log_restart, log_transition, segments, evidence, arithmetic
+    )
+    begin = starts.unsqueeze(2)  # [B, S, 1, K]
+    before = segments.unpack(arithmetic.condition(begin, seen_before))
+    after = segments.unpack(arithmetic.condition(begin, seen_after))
+    weights = before if gate is None else gate(before)
+    token_log_prob = arithmetic.expect(weights, seen)
+    if mask is not None:
+        token_log_prob = token_log_prob.masked_fill(~mask.to(seen.device), 0.0)
+    return FilterResult(
+        arithmetic.log(before),
+        arithmetic.log(after),
+        token_log_prob,
+        arithmetic.log(weights),
+        log_starts,
+        arithmetic.log(starts).exp() if arithmetic is LOG_ARITHMETIC else starts,
+    )
+
+
+def _run_starts(
+    run_log_probs: Tensor,
+    log_initial: Tensor,
+    log_restart: Tensor | None,
+    log_transition: Tensor,
+    segments: Segments,
+    evidence: Tensor | None,
+    arithmetic: Arithmetic,
+) -> tuple[Tensor, Tensor]:
+    """run_log_probs [B, S, K] (sums of l over each run) -> log_starts [B, S, K], and the beliefs taken there."""
+    batch, count, num_states = run_log_probs.shape
     log_belief = to_filter_dtype(log_initial).expand(batch, num_states)
-    chunk_starts = []
-    for chunk in range(by_chunk.shape[1]):
-        if chunk > 0 or chunk_index[0] > start_chunk:
-            at_boundary = None if evidence is None else evidence[:, chunk]
-            log_belief = cross_boundary(log_belief, log_transition, at_boundary)
-        chunk_starts.append(log_belief)
-        log_belief = condition(log_belief, seen_after[:, chunk, -1])
-    log_start = torch.stack(chunk_starts, dim=1).unsqueeze(2)  # [B, C, 1, K]
+    again = log_belief if log_restart is None else to_filter_dtype(log_restart).expand(batch, num_states)
+    belief = arithmetic.take(log_belief, torch.zeros_like(segments.begins[:, 0]))
+    log_starts, starts = [], []
+    for run in range(count):
+        log_belief = arithmetic.log(belief)
+        crosses, restarts = segments.crosses[:, run], segments.restarts[:, run]
+        if bool(crosses.any()):
+            crossed = arithmetic.cross(belief, log_transition, None if evidence is None else evidence[:, run])
+            log_belief = torch.where(crosses.unsqueeze(1), crossed, log_belief)
+        if bool(restarts.any()):
+            log_belief = torch.where(restarts.unsqueeze(1), again, log_belief)
+        log_starts.append(log_belief)
+        starts.append(arithmetic.take(log_belief, segments.begins[:, run]))
+        belief = arithmetic.condition(starts[-1], run_log_probs[:, run])
+    return torch.stack(log_starts, dim=1), torch.stack(starts, dim=1)
 
-    before = grid.unpack(condition(log_start, seen_before))
-    after = grid.unpack(condition(log_start, seen_after))
-    token_log_prob = log_mean_state(before, observed)
-    if mask is not None:
-        token_log_prob = token_log_prob.masked_fill(~mask.to(observed.device), 0.0)
-    return FilterResult(before, after, token_log_prob)
 
-
-class _ChunkGrid:
-    """Moves [B, T, K] to one row per chunk, [B, C, longest chunk, K], padded with zeros, and back."""
-
-    def __init__(self, chunk_index: Sequence[int], device: torch.device) -> None:
-        starts = [t for t, c in enumerate(chunk_index) if t == 0 or c != chunk_index[t - 1]]
-        lengths = [b - a for a, b in zip(starts, [*starts[1:], len(chunk_index)], strict=True)]
-        self.shape = (len(starts), max(lengths))
-        column = torch.arange(self.shape[1])
-        inside = column < torch.tensor(lengths).unsqueeze(1)  # [C, longest]
-        position = torch.where(inside, torch.tensor(starts).unsqueeze(1) + column, 0)
-        self.regular = bool(inside.all())
-        self.position = position.flatten().to(device)
-        self.padding = ~inside.flatten().to(device)
-        self.cell = inside.flatten().nonzero().squeeze(1).to(device)
-
-    def pack(self, values: Tensor) -> Tensor:
-        """values [B, T, K] -> [B, C, longest chunk, K]."""
-        if not self.regular:
-            values = values.index_select(1, self.position).masked_fill(self.padding.unsqueeze(-1), 0.0)
-        return values.reshape(values.shape[0], *self.shape, values.shape[-1])
-
-    def unpack(self, values: Tensor) -> Tensor:
-        """values [B, C, longest chunk, K] -> [B, T, K]."""
-        values = values.flatten(1, 2)
-        return values if self.regular else values.index_select(1, self.cell)
+def _where_true(wanted: Tensor | None, values: Tensor) -> Tensor:
+    """values [B, T, K], zero where `wanted` [B, T] is False; None wants all."""
+    return values if wanted is None else values.masked_fill(~wanted.to(values.device).unsqueeze(-1), 0.0)
 
 
 def _check_shapes(token_log_probs: Tensor, log_initial: Tensor, log_transition: Tensor, mask: Tensor | None) -> None:
@@ -200,15 +205,22 @@ def _check_shapes(token_log_probs: Tensor, log_initial: Tensor, log_transition: 
         raise ValueError(f"mask must be [B, T] = {[batch, steps]}, got {list(mask.shape)}")
 
 
-def _check_chunks(
-    token_log_probs: Tensor, chunk_index: Sequence[int], evidence: Tensor | None, start_chunk: int
-) -> None:
-    batch, steps, num_states = token_log_probs.shape
+def _segments_of(chunk_index: Sequence[int], token_log_probs: Tensor, start_chunk: int) -> Segments:
+    steps = token_log_probs.shape[1]
     if len(chunk_index) != steps:
-        raise ValueError(f"chunk_index must have one entry for each of the {steps} targets, got {len(chunk_index)}")
-    previous = [start_chunk, *chunk_index[:-1]]
-    if any(b - a not in (0, 1) for a, b in zip(previous, chunk_index, strict=True)):
-        raise ValueError(f"chunk_index must start at start_chunk ({start_chunk}) or one above and grow by 0 or 1")
-    chunks = len(set(chunk_index))
-    if evidence is not None and evidence.shape != (batch, chunks, num_states):
-        raise ValueError(f"evidence must be [B, C, K] = {[batch, chunks, num_states]}, got {list(evidence.shape)}")
+        raise ValueError(f"chunks must have one entry for each of the {steps} targets, got {len(chunk_index)}")
+    grows = [b - a for a, b in zip([start_chunk, *chunk_index[:-1]], chunk_index, strict=True)]
+    if any(step not in (0, 1) for step in grows):
+        raise ValueError(f"chunks must start at start_chunk ({start_chunk}) or one above and grow by 0 or 1")
+    crosses = torch.tensor([grows]) == 1
+    return build_segments(restarts=torch.zeros_like(crosses), crosses=crosses)
+
+
+def _check_segments(token_log_probs: Tensor, segments: Segments, evidence: Tensor | None) -> None:
+    batch, steps, num_states = token_log_probs.shape
+    rows, columns = segments.number.shape
+    if columns != steps or rows not in (1, batch):
+        raise ValueError(f"the segments are of [{rows}, {columns}] targets, token_log_probs has [{batch}, {steps}]")
+    expected = [batch, segments.runs, num_states]
+    if evidence is not None and list(evidence.shape) != expected:
+        raise ValueError(f"evidence must be [B, S, K] = {expected}, got {list(evidence.shape)}")

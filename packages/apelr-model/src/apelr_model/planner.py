@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from apelr_model.filter import cross_boundary
+from apelr_model.belief import cross_boundary
 
 __all__ = ["Planner"]
 
