@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from apelr_model import V1LossWeights, emissions
-from apelr_model.emissions import mixtures, state_log_probs, target_log_probs
+from apelr_model import V1LossWeights, slices
+from apelr_model.emissions import gate_information, mixtures, state_log_probs, target_log_probs
+from apelr_model.head_experts import ExpertHead
 from apelr_model.objective import loss_terms, total_loss
 
 N, K, V = 23, 3, 11
@@ -24,16 +25,28 @@ class LargestTensor(TorchDispatchMode):
         return made
 
 
-@pytest.fixture
-def problem(make_model, device):
+def limit_slices(monkeypatch, elements):
+    monkeypatch.setattr(slices, "SLICE_ELEMENTS", elements)
+    monkeypatch.setattr(slices, "SLICE_TOKENS", 1)
+
+
+@pytest.fixture(params=["v1", "experts"])
+def problem(request, make_model, device):
     """A head, hidden states [N, D], targets [N], beliefs [N, K], chunk-start beliefs [N, K] and groups [N]."""
     generator = torch.Generator().manual_seed(0)
     head = make_model(vocab=V, num_plan_states=K).head
+    if request.param == "experts":
+        torch.manual_seed(0)
+        head = ExpertHead(vocab_size=V, num_plan_states=K, hidden_dim=7, dropout=0.0).to(hidden_like(head))
     hidden = torch.randn(N, 7, generator=generator, dtype=torch.float64)
     targets = torch.randint(0, V, (N,), generator=generator)
     beliefs = torch.randn(2, N, K, generator=generator, dtype=torch.float64).log_softmax(-1)
     group = torch.tensor([0] * 4 + [1] + [2] * 9 + [3] * 2 + [4] * 7)
     return head, *(x.to(device) for x in (hidden, targets, beliefs[0], beliefs[1], group))
+
+
+def hidden_like(head):
+    return next(head.parameters())
 
 
 def gradients(value, head, *inputs):
@@ -53,17 +66,38 @@ def assert_all_close(found, expected):
 @pytest.mark.parametrize("limit", [1, 2 * K * V, 5 * K * V, 2**22])
 def test_target_log_probs_equal_the_unsliced_ones(problem, monkeypatch, limit):
     head, hidden, targets, *_ = problem
-    monkeypatch.setattr(emissions, "SLICE_ELEMENTS", limit)
+    limit_slices(monkeypatch, limit)
     hidden.requires_grad_()
     found = target_log_probs(head, hidden, targets)
     plain = head(hidden).log_softmax(-1)[torch.arange(N), :, targets]
     assert_all_close(gradients(found, head, hidden), gradients(plain, head, hidden))
 
 
+def test_several_targets_for_each_token_are_as_many_single_ones(problem):
+    head, hidden, targets, *_ = problem
+    several = torch.stack([targets, (targets + 4) % V, targets], dim=1)
+    found = target_log_probs(head, hidden, several)
+    assert found.shape == (N, 3, K)
+    for m in range(3):
+        torch.testing.assert_close(found[:, m], target_log_probs(head, hidden, several[:, m]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("limit", [1, 2 * K * V, 5 * K * V, 2**22])
+def test_gate_information_is_the_mixtures_entropy_less_the_states_own(problem, monkeypatch, limit):
+    head, hidden, _, log_gate, *_ = problem
+    limit_slices(monkeypatch, limit)
+    leaves = [x.requires_grad_() for x in (hidden, log_gate)]
+    found = gate_information(head, hidden, log_gate, V)
+    states = head(hidden).softmax(-1)  # [N, K, V]
+    mixed = (log_gate.exp().unsqueeze(-1) * states).sum(1)
+    wanted = -(mixed * mixed.log()).sum(-1) - (log_gate.exp() * -(states * states.log()).sum(-1)).sum(-1)
+    assert_all_close(gradients(found, head, *leaves), gradients(wanted, head, *leaves))
+
+
 @pytest.mark.parametrize("limit", [1, 2 * K * V, 5 * K * V, 2**22])
 def test_mixtures_equal_a_plain_reference(problem, monkeypatch, limit):
     head, hidden, _, log_belief, log_start, group = problem
-    monkeypatch.setattr(emissions, "SLICE_ELEMENTS", limit)
+    limit_slices(monkeypatch, limit)
     leaves = [x.requires_grad_() for x in (hidden, log_belief, log_start)]
     found = mixtures(head, hidden, log_belief, log_start, group, num_groups=5, vocab_size=V)
 
@@ -119,7 +153,7 @@ def test_no_tensor_of_the_whole_batchs_logits_is_ever_made(make_model, make_batc
     whole = rows * steps * states * vocab
     sizes = []
     for limit in (whole // 10, whole):
-        monkeypatch.setattr(emissions, "SLICE_ELEMENTS", limit)
+        limit_slices(monkeypatch, limit)
         with LargestTensor() as recorder:
             total_loss(loss_terms(model, batch, weights), weights, 0).backward()
         sizes.append(recorder.largest)
@@ -135,7 +169,7 @@ def test_no_slices_are_kept_for_the_backward_pass(make_model, make_batch, monkey
     weights = V1LossWeights(chunk_bow_weight=0.1, plan_mi_weight=0.1)
     batch = make_batch([steps] * rows, vocab=vocab)
     whole = rows * steps * states * vocab
-    monkeypatch.setattr(emissions, "SLICE_ELEMENTS", whole // 10)
+    limit_slices(monkeypatch, whole // 10)
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = {}
 

@@ -6,39 +6,58 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from apelr_model.linear_log_probs import linear_log_probs, slice_rows
-
-N, K, F, V = 9, 3, 4, 7
+from apelr_model.linear_log_probs import linear_log_probs
 
 
-def problem(device, *, dtype=torch.float64, seed=0, spread=1.0):
-    """features [N, K, F], weight [V, F], bias [K, V], targets [N]."""
+class LargestTensor(TorchDispatchMode):
+    """Records the number of elements of the largest tensor that any operation makes, backward ones included."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.numel())
+        return made
+
+
+N, K, F, V, M = 9, 3, 4, 7, 5
+FORMS = ["shared", "experts"]
+
+
+def problem(device, *, form="shared", targets=None, dtype=torch.float64, seed=0, spread=1.0):
+    """features [N, K, F] and weight [V, F], or [N, F] and [K * V, F]; bias [K, V]; targets [N] or [N, M]."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = ((N, K, F), (V, F), (K, V))
+    shapes = ((N, K, F), (V, F), (K, V)) if form == "shared" else ((N, F), (K * V, F), (K, V))
     tensors = [spread * torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-    targets = torch.randint(0, V, (N,), generator=generator).to(device)
-    return [x.to(device=device, dtype=dtype).requires_grad_() for x in tensors], targets
+    ids = torch.randint(0, V, (N,) if targets is None else (N, targets), generator=generator).to(device)
+    return [x.to(device=device, dtype=dtype).requires_grad_() for x in tensors], ids
 
 
 def plain(features, weight, bias, targets):
-    log_probs = (features @ weight.T + bias).log_softmax(-1)
-    return log_probs[torch.arange(len(targets), device=targets.device), :, targets]
+    """Every state's logits on their own, as many target columns as there are."""
+    states = []
+    for k in range(K):
+        own = (features[:, k], weight) if features.ndim == 3 else (features, weight[k * V : (k + 1) * V])
+        states.append((own[0] @ own[1].T + bias[k]).log_softmax(-1))
+    columns = targets.view(N, -1).unbind(1)
+    rows = torch.arange(N, device=targets.device)
+    found = torch.stack([torch.stack([state[rows, ids] for state in states], -1) for ids in columns], 1)
+    return found if targets.ndim == 2 else found[:, 0]
 
 
-@given(st.integers(0, 50), st.integers(1, 20), st.integers(1, 60))
-def test_slices_cover_everything_once_and_hold_no_more_than_the_limit(tokens, elements, limit):
-    parts = list(slice_rows(tokens, elements, limit))
-    assert [i for part in parts for i in range(part.start, part.stop)] == list(range(tokens))
-    assert all((part.stop - part.start) * elements <= limit or part.stop - part.start == 1 for part in parts)
-
-
-@settings(max_examples=30)
+@pytest.mark.parametrize("columns", [None, 1, M])
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=15)
 @given(st.integers(1, 2 * N * K * V), st.floats(0.1, 30), st.integers(0, 2**32))
-def test_values_and_gradients_are_torchs_own(device, limit, spread, seed):
-    leaves, targets = problem(device, seed=seed, spread=math.sqrt(spread))
-    weights = torch.linspace(-1, 2, N * K, dtype=torch.float64, device=device).view(N, K)
+def test_values_and_gradients_are_torchs_own(device, form, columns, limit, spread, seed):
+    leaves, targets = problem(device, form=form, targets=columns, seed=seed, spread=math.sqrt(spread))
     found, wanted = linear_log_probs(*leaves, targets, limit), plain(*leaves, targets)
+    assert found.shape == ((N, K) if columns is None else (N, columns, K))
+    weights = torch.linspace(-1, 2, found.numel(), dtype=torch.float64, device=device).view_as(found)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
     for a, b in zip(
         torch.autograd.grad((found * weights).sum(), leaves),
@@ -48,9 +67,29 @@ def test_values_and_gradients_are_torchs_own(device, limit, spread, seed):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
-def test_gradcheck(device):
-    leaves, targets = problem(device)
+@pytest.mark.parametrize("columns", [None, M])
+@pytest.mark.parametrize("form", FORMS)
+def test_gradcheck(device, form, columns):
+    leaves, targets = problem(device, form=form, targets=columns)
     assert torch.autograd.gradcheck(lambda *x: linear_log_probs(*x, targets, 2 * K * V), leaves)
+
+
+def test_a_target_named_twice_counts_twice(device):
+    leaves, targets = problem(device, targets=1)
+    twice = linear_log_probs(*leaves, targets.expand(-1, 2), K * V)
+    once = linear_log_probs(*leaves, targets, K * V)
+    for a, b in zip(torch.autograd.grad(twice.sum(), leaves), torch.autograd.grad(once.sum(), leaves), strict=True):
+        torch.testing.assert_close(a, 2 * b)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_more_logits_than_the_limit_are_ever_made(device, form):
+    """The largest tensor that the forward and backward passes make is a slice, or an input's gradient."""
+    leaves, targets = problem(device, form=form, targets=2)
+    with LargestTensor() as recorder:
+        linear_log_probs(*leaves, targets, 2 * K * V).sum().backward()
+    assert recorder.largest <= max(2 * K * V, *(leaf.numel() for leaf in leaves))
+    assert recorder.largest < N * K * V
 
 
 def test_gaps_of_hundreds_of_nats_stay_finite_in_float32(device):
@@ -76,9 +115,10 @@ def test_an_excluded_target_is_minus_infinity_with_a_finite_gradient(device):
         assert torch.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_model_in_half_precision_gives_float32_log_probabilities(device, dtype):
-    leaves, targets = problem(device, dtype=dtype)
+def test_a_model_in_half_precision_gives_float32_log_probabilities(device, form, dtype):
+    leaves, targets = problem(device, form=form, dtype=dtype)
     found = linear_log_probs(*leaves, targets, 2 * K * V)
     assert found.dtype == torch.float32
     exact = plain(*(x.float() for x in leaves), targets)
@@ -87,8 +127,9 @@ def test_a_model_in_half_precision_gives_float32_log_probabilities(device, dtype
     assert [g.dtype for g in gradients] == [dtype] * 3
 
 
-def test_under_autocast_products_are_half_and_sums_are_not(device):
-    leaves, targets = problem(device, dtype=torch.float32)
+@pytest.mark.parametrize("form", FORMS)
+def test_under_autocast_products_are_half_and_sums_are_not(device, form):
+    leaves, targets = problem(device, form=form, dtype=torch.float32)
     with torch.autocast(device.type, dtype=torch.bfloat16):
         found = linear_log_probs(*leaves, targets, 2 * K * V)
     exact = plain(*leaves, targets)
@@ -98,3 +139,13 @@ def test_under_autocast_products_are_half_and_sums_are_not(device):
     for a, b in zip(torch.autograd.grad(found.sum(), leaves), torch.autograd.grad(exact.sum(), leaves), strict=True):
         assert a.dtype == torch.float32
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_in_float32_values_and_gradients_are_those_of_float64(device, form):
+    leaves, targets = problem(device, form=form, targets=M, dtype=torch.float32, spread=2.0)
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    found, wanted = linear_log_probs(*leaves, targets, 2 * K * V), plain(*exact, targets)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+    for a, b in zip(torch.autograd.grad(found.sum(), leaves), torch.autograd.grad(wanted.sum(), exact), strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)

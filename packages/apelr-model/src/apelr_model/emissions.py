@@ -1,24 +1,20 @@
 """Token log-likelihoods and vocabulary-wide quantities, computed in slices of tokens.
 
 Each plan state has a distribution over the whole vocabulary at every position: [B, T, K, V] numbers. They
-are made a slice of tokens at a time, reduced at once, and made again in the backward pass, so that no more than
-`SLICE_ELEMENTS` logits exist at any time.
+are made a slice of tokens at a time (apelr_model.slices), reduced at once, and made again in the backward pass.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from apelr_model.filter import log_mean_state, to_filter_dtype
-from apelr_model.head_v1 import Head
-from apelr_model.linear_log_probs import SLICE_ELEMENTS, linear_log_probs, slice_rows
+from apelr_model.head import Head
+from apelr_model.linear_log_probs import linear_log_probs
+from apelr_model.slices import recomputed, slice_limit, slice_rows
 
-__all__ = ["Mixtures", "mixtures", "state_log_probs", "target_log_probs"]
-
-Result = TypeVar("Result")
+__all__ = ["Mixtures", "gate_information", "mixtures", "state_log_probs", "target_log_probs"]
 
 
 def state_log_probs(head: Head, hidden: Tensor) -> Tensor:
@@ -28,8 +24,9 @@ def state_log_probs(head: Head, hidden: Tensor) -> Tensor:
 
 
 def target_log_probs(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
-    """hidden [N, D], targets [N] -> log p(y | h, z = k) [N, K], in slices, in at least float32."""
-    return linear_log_probs(*head.outputs(hidden), targets, SLICE_ELEMENTS)
+    """hidden [N, D], targets [N] or [N, M] -> log p(y | h, z = k) [N, K] or [N, M, K], in at least float32."""
+    outputs = head.outputs(hidden)
+    return linear_log_probs(*outputs, targets, slice_limit(outputs.bias.numel()))
 
 
 class Mixtures(NamedTuple):
@@ -61,18 +58,16 @@ def mixtures(
 
     def one_slice(hidden: Tensor, log_belief: Tensor, log_start: Tensor, local: Tensor) -> tuple[Tensor, ...]:
         log_probs = state_log_probs(head, hidden)
-        by_belief = log_mean_state(log_belief, log_probs)
         by_start = log_mean_state(log_start, log_probs)
-        of_states = -(log_probs.exp() * log_probs).sum(-1)
         words = to_filter_dtype(by_start).exp()  # float32 would lose words below e^-88, and their gradients
         summed = words.new_zeros(int(local[-1]) + 1, vocab_size).index_add(0, local.to(words.device), words)
-        entropy = -(by_belief.exp() * by_belief).sum(-1)
-        return entropy, (log_belief.exp().to(of_states) * of_states).sum(-1), summed
+        return *_entropies(log_belief, log_probs), summed
 
     entropies, conditionals, sums, summed_groups = [], [], [], []
-    for part in slice_rows(len(hidden), log_belief.shape[-1] * vocab_size, SLICE_ELEMENTS):
+    width = log_belief.shape[-1] * vocab_size
+    for part in slice_rows(len(hidden), width, slice_limit(width)):
         first = int(group[part.start])
-        entropy, conditional, summed = _recomputed(
+        entropy, conditional, summed = recomputed(
             one_slice, hidden[part], log_belief[part], log_start[part], group[part] - first
         )
         entropies.append(entropy)
@@ -85,9 +80,23 @@ def mixtures(
     return Mixtures(torch.cat(entropies), torch.cat(conditionals), totals / counts.to(totals.device))
 
 
-def _recomputed(function: Callable[..., Result], *arguments: Tensor) -> Result:
-    """The function's value; its intermediate tensors are made again for the backward pass, not kept."""
-    if not torch.is_grad_enabled():
-        return function(*arguments)
-    result: Result = checkpoint(function, *arguments, use_reentrant=False)
-    return result
+def gate_information(head: Head, hidden: Tensor, log_gate: Tensor, vocab_size: int) -> Tensor:
+    """hidden [N, D], log_gate [N, K] -> mutual information [N] of plan state and next token, in nats, in slices.
+
+    H(sum_k g(k) p(. | k)) - sum_k g(k) H(p(. | k)), with g the gate of the token.
+    """
+
+    def one_slice(hidden: Tensor, log_gate: Tensor) -> Tensor:
+        mixed, conditional = _entropies(log_gate, state_log_probs(head, hidden))
+        return mixed - conditional
+
+    width = log_gate.shape[-1] * vocab_size
+    parts = slice_rows(len(hidden), width, slice_limit(width))
+    return torch.cat([recomputed(one_slice, hidden[part], log_gate[part]) for part in parts])
+
+
+def _entropies(log_belief: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+    """log_belief [n, K], log_probs [n, K, V] -> entropy of the mixture [n], mean entropy of the states [n]."""
+    mixed = log_mean_state(log_belief, log_probs)
+    of_states = -(log_probs.exp() * log_probs).sum(-1)
+    return -(mixed.exp() * mixed).sum(-1), (log_belief.exp().to(of_states) * of_states).sum(-1)

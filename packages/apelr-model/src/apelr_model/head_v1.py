@@ -1,41 +1,28 @@
 """V1's output head: one shared projection of the executor's state fused with each plan's embedding."""
 
-from typing import NamedTuple, Protocol
-
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Head", "StateOutputs", "V1Head"]
+from apelr_model.head import StateOutputs, check_weight, state_logits
 
-
-class StateOutputs(NamedTuple):
-    """A head's logits in parts: features [n, k] weight^T + bias [k]."""
-
-    features: Tensor
-    """[N, K, F]."""
-    weight: Tensor
-    """[V, F]."""
-    bias: Tensor
-    """[K, V]."""
-
-
-class Head(Protocol):
-    """What the sliced losses need from an output head."""
-
-    def outputs(self, hidden: Tensor) -> StateOutputs:
-        """hidden [N, D] -> the parts of the logits."""
-        ...
-
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """hidden [N, D] -> logits [N, K, V]."""
-        ...
+__all__ = ["V1Head"]
 
 
 class V1Head(nn.Module):
-    """logits_k = W_o dropout(tanh(W_s h + b_s + W_p u_k)) + b_o + v_k."""
+    """logits_k = W_o dropout(tanh(W_s h + b_s + W_p u_k)) + b_o + v_k.
+
+    `weight` [V, F], if given, is used as W_o as it stands (tied embeddings); ValueError with another shape.
+    """
 
     def __init__(
-        self, *, vocab_size: int, num_plan_states: int, hidden_dim: int, fusion_dim: int, dropout: float
+        self,
+        *,
+        vocab_size: int,
+        num_plan_states: int,
+        hidden_dim: int,
+        fusion_dim: int,
+        dropout: float,
+        weight: nn.Parameter | None = None,
     ) -> None:
         super().__init__()
         self.state_proj = nn.Linear(hidden_dim, fusion_dim)
@@ -44,6 +31,8 @@ class V1Head(nn.Module):
         self.plan_proj = nn.Linear(fusion_dim, fusion_dim, bias=False)
         self.dropout = nn.Dropout(dropout)
         self.out_proj = nn.Linear(fusion_dim, vocab_size)
+        if weight is not None:
+            self.out_proj.weight = check_weight(weight, (vocab_size, fusion_dim))
         self.plan_vocab_bias = nn.Parameter(torch.zeros(num_plan_states, vocab_size))
 
     def outputs(self, hidden: Tensor) -> StateOutputs:
@@ -54,5 +43,4 @@ class V1Head(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden [N, D] -> logits [N, K, V]."""
-        features, weight, bias = self.outputs(hidden)
-        return features @ weight.T + bias
+        return state_logits(*self.outputs(hidden))

@@ -1,0 +1,50 @@
+"""What every output head offers: the logits of all plan states in parts, so that slices of them can be made."""
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+__all__ = ["Head", "StateOutputs", "check_weight", "state_logits"]
+
+
+class StateOutputs(NamedTuple):
+    """A head's logits [N, K, V] in parts, in one of two forms told apart by the axes of `features`.
+
+    Shared weight: features [N, K, F], weight [V, F]: logits_k = weight features_k + bias_k.
+    A weight for each state: features [N, D], weight [K * V, D], state by state: logits_k = weight_k features + bias_k.
+    """
+
+    features: Tensor
+    """[N, K, F] or [N, D]."""
+    weight: Tensor
+    """[V, F] or [K * V, D]."""
+    bias: Tensor
+    """[K, V]."""
+
+
+class Head(Protocol):
+    """What the sliced losses need from an output head."""
+
+    def outputs(self, hidden: Tensor) -> StateOutputs:
+        """hidden [N, D] -> the parts of the logits."""
+        ...
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """hidden [N, D] -> logits [N, K, V]."""
+        ...
+
+
+def state_logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """features [N, K, F] or [N, D], weight [V, F] or [K * V, D], bias [K, V] -> logits [N, K, V].
+
+    One matrix product in either form.
+    """
+    products = features.flatten(0, -2) @ weight.T  # [N * K, V] or [N, K * V]
+    return products.view(len(features), *bias.shape) + bias
+
+
+def check_weight(weight: nn.Parameter, shape: tuple[int, int]) -> nn.Parameter:
+    """weight [V, F], given from outside (tied embeddings) -> itself; ValueError with another shape."""
+    if tuple(weight.shape) != shape:
+        raise ValueError(f"the head's weight must be {list(shape)}, got {list(weight.shape)}")
+    return weight

@@ -1,0 +1,45 @@
+"""The expert head: every plan state has an output layer of its own, all of them one matrix."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from apelr_model.head import StateOutputs, check_weight, state_logits
+
+__all__ = ["ExpertHead"]
+
+
+class ExpertHead(nn.Module):
+    """logits_k = W_k dropout(h) + b_k, one dropout mask for all states; no path round the plan.
+
+    `weight` [K * V, D] holds W_0, W_1, ... one below the other; with one state it is an ordinary softmax head.
+    A `weight` given to the constructor is used as it stands (tied embeddings, K = 1); ValueError with another shape.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        num_plan_states: int,
+        hidden_dim: int,
+        dropout: float,
+        weight: nn.Parameter | None = None,
+    ) -> None:
+        super().__init__()
+        shape = (num_plan_states * vocab_size, hidden_dim)
+        bound = 1 / math.sqrt(hidden_dim)  # that of `num_plan_states` separate nn.Linear layers
+        self.dropout = nn.Dropout(dropout)
+        if weight is None:
+            self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+        else:
+            self.weight = check_weight(weight, shape)
+        self.bias = nn.Parameter(torch.empty(num_plan_states, vocab_size).uniform_(-bound, bound))
+
+    def outputs(self, hidden: Tensor) -> StateOutputs:
+        """hidden [N, D] -> the parts of the logits; one dropout mask is drawn."""
+        return StateOutputs(self.dropout(hidden), self.weight, self.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden [N, D] -> logits [N, K, V]."""
+        return state_logits(*self.outputs(hidden))
