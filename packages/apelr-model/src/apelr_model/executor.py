@@ -1,34 +1,60 @@
 """The executor: reads token ids and gives a hidden state for every position read."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-__all__ = ["Executor", "GRUExecutor"]
+__all__ = ["Carry", "Executor", "GRUExecutor"]
+
+Carry = Any
+"""What an executor keeps of the ids it has read. Only the executor that made it looks inside."""
 
 
 class Executor(nn.Module, ABC):
-    """What a planner needs from a network that reads tokens: whole sequences, and steps with a carry."""
+    """What a planner needs from a network that reads tokens: whole sequences, and steps with a carry.
+
+    To use a network of one's own, subclass this and hand it to `PlannerLM`. Reading in pieces, handing the carry
+    on, must equal reading at once; `docs/executors.md` has an example and says how to test one.
+    """
 
     hidden_dim: int
     """D, width of the hidden states."""
 
+    @property
+    def reach(self) -> int | None:
+        """How many ids, the newest included, can influence a hidden state; None where there is no bound."""
+        return None
+
     @abstractmethod
-    def initial_carry(self, batch_size: int) -> Tensor:
+    def initial_carry(self, batch_size: int) -> Carry:
         """The carry of `batch_size` sequences of which nothing has been read."""
 
     @abstractmethod
-    def forward(self, ids: Tensor, carry: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """ids [B, S], carry, lengths [B] -> hidden [B, S, D] and the carry after each row's first `lengths` ids.
+    def forward(
+        self, ids: Tensor, carry: Carry, lengths: Tensor | None = None, restarts: Tensor | None = None
+    ) -> tuple[Tensor, Carry]:
+        """ids [B, S], carry, lengths [B], restarts [B, S] -> hidden [B, S, D], and the carry of what was read.
 
-        `hidden[:, t]` depends on `ids[:, : t + 1]` and the carry alone. Reading in pieces, handing the
-        carry on, equals reading at once. `lengths` (default: all of S; 0 is allowed) is for right-padded rows.
+        `hidden[:, t]` depends on `ids[:, : t + 1]` and the carry alone. `lengths` is for right-padded rows (default:
+        all of S; 0 is allowed): only each row's first `lengths` ids are read, and the hidden states after them mean
+        nothing. Where `restarts` is true, reading begins afresh just before that id: neither it nor any later one
+        sees what came before. A carry that was handed in stays valid: one may go on from it twice.
+        With None for a carry the rows begin here and nothing is kept: the carry that comes back is None.
         """
 
     @abstractmethod
-    def select_rows(self, carry: Tensor, rows: Tensor) -> Tensor:
-        """The carry of the given rows of the batch (integers [N]), in that order."""
+    def select_rows(self, carry: Carry, rows: Tensor) -> Carry:
+        """The carry of the given rows [N] of the batch (integers, repeats allowed), in that order."""
+
+    @abstractmethod
+    def flops_per_token(self, context: int) -> int:
+        """Floating-point operations of the forward pass for one token that sees `context` ids, itself included.
+
+        A multiplication and an addition count as two; matrix products alone are counted.
+        """
 
 
 class GRUExecutor(Executor):
@@ -45,19 +71,46 @@ class GRUExecutor(Executor):
         """Zeros [layers, B, D]."""
         return self.token_emb.weight.new_zeros(self.gru.num_layers, batch_size, self.hidden_dim)
 
-    def forward(self, ids: Tensor, carry: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """ids [B, S], carry [layers, B, D], lengths [B] -> hidden [B, S, D], carry [layers, B, D]."""
-        embedded = self.token_emb(ids)
-        if lengths is None:
-            hidden, after = self.gru(embedded, carry)
-            return hidden, after
-        packed = nn.utils.rnn.pack_padded_sequence(
-            embedded, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
-        )
-        packed_hidden, after = self.gru(packed, carry)
-        hidden, _ = nn.utils.rnn.pad_packed_sequence(packed_hidden, batch_first=True, total_length=ids.shape[1])
-        return hidden, torch.where((lengths > 0).view(1, -1, 1), after, carry)
+    def forward(
+        self, ids: Tensor, carry: Carry, lengths: Tensor | None = None, restarts: Tensor | None = None
+    ) -> tuple[Tensor, Carry]:
+        """ids [B, S], carry [layers, B, D], lengths [B], restarts [B, S] -> hidden [B, S, D], carry [layers, B, D]."""
+        start = self.initial_carry(len(ids)) if carry is None else carry
+        if lengths is None and restarts is None:
+            hidden, after = self.gru(self.token_emb(ids), start)
+        else:
+            hidden, after = self._read_segments(ids, start, lengths, restarts)
+        return hidden, None if carry is None else after
+
+    def _read_segments(
+        self, ids: Tensor, carry: Tensor, lengths: Tensor | None, restarts: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Read every stretch between restarts as a packed row of its own. Hidden states of padding are zeros."""
+        batch, steps = ids.shape
+        ends = ids.new_full((batch,), steps) if lengths is None else lengths
+        afresh = torch.zeros_like(ids, dtype=torch.bool) if restarts is None else restarts
+        columns = torch.arange(steps, device=ids.device)
+        begins = (afresh | (columns == 0)) & (columns < ends.unsqueeze(1))
+        row, first = begins.nonzero(as_tuple=True)  # in order of rows, and of columns in a row
+        if len(row) == 0:
+            return carry.new_zeros(batch, steps, self.hidden_dim), carry
+        is_last = torch.cat([row[1:] != row[:-1], row.new_ones(1, dtype=torch.bool)])
+        sizes = torch.where(is_last, ends[row], first.roll(-1)) - first
+        # Where each packed element stands in the flattened ids; padding of the short ones is never packed.
+        places = (row * steps + first).unsqueeze(1) + columns[: int(sizes.max())]
+        packed = pack_padded_sequence(places, sizes.cpu(), batch_first=True, enforce_sorted=False)
+        place, rest = packed.data, packed[1:]
+        start = carry.index_select(1, row).masked_fill(afresh[row, first].view(1, -1, 1), 0)
+        read, after = self.gru(PackedSequence(self.token_emb(ids.flatten()[place]), *rest), start)
+        hidden = read.data.new_zeros(batch * steps, self.hidden_dim).index_copy(0, place, read.data)
+        kept = carry.to(after.dtype).index_copy(1, row[is_last], after[:, is_last])
+        return hidden.unflatten(0, (batch, steps)), kept
 
     def select_rows(self, carry: Tensor, rows: Tensor) -> Tensor:
         """carry [layers, B, D], rows [N] -> [layers, N, D]."""
         return carry.index_select(1, rows)
+
+    def flops_per_token(self, context: int) -> int:
+        """The same at any context: three gates a layer, each a product with the layer's input and with its state."""
+        below = [self.gru.input_size] + [self.hidden_dim] * (self.gru.num_layers - 1)
+        return sum(2 * 3 * self.hidden_dim * (width + self.hidden_dim) for width in below)
