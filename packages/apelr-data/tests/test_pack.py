@@ -1,5 +1,7 @@
 """Packing documents into one stream."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from apelr_data import DataError, pack, pack_documents
 from apelr_data.pack import split_long_text
+from apelr_tokenizers import Encoding
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30)
 DOCUMENTS = st.lists(TEXT, min_size=1, max_size=12)
@@ -38,7 +41,7 @@ def test_byte_counts_sum_to_the_documents_bytes_and_are_zero_at_their_ends(byte_
     ends = (stream.ids == 1) | (stream.ids == 2)
     assert ends.sum() == 2 * len(documents)
     assert not stream.byte_counts[ends].any()
-    assert stream.byte_counts.dtype == np.uint32
+    assert stream.byte_counts.dtype == np.uint8
 
 
 @given(DOCUMENTS, st.integers(1, 200))
@@ -89,9 +92,39 @@ def test_only_as_many_documents_are_read_as_the_cap_needs(byte_tokenizer):
     assert len(read) <= pack.BATCH_PIECES + 1
 
 
-@pytest.mark.parametrize(("vocab_size", "dtype"), [(260, np.uint16), (65_536, np.uint16), (65_537, np.uint32)])
+@pytest.mark.parametrize(
+    ("vocab_size", "dtype"),
+    [(256, np.uint8), (257, np.uint16), (65_536, np.uint16), (65_537, np.uint32)],
+)
 def test_the_smallest_integer_that_holds_the_vocabulary(byte_tokenizer, vocab_size, dtype):
     assert pack_documents(["text"], byte_tokenizer(vocab_size)).ids.dtype == dtype
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(255, np.uint8), (256, np.uint16), (65_536, np.uint32)])
+def test_the_smallest_integer_that_holds_the_byte_counts(byte_tokenizer, size, dtype):
+    class OneIdADocument(byte_tokenizer):
+        def encode(self, text):
+            return Encoding([4], [len(text.encode())], 0)
+
+    stream = pack_documents(["ab", "x" * size, "cd"], OneIdADocument())
+    assert stream.byte_counts.dtype == dtype
+    assert stream.byte_counts.tolist() == [0, 2, 0, 0, size, 0, 0, 2, 0]
+
+
+@given(DOCUMENTS)
+def test_the_digest_is_of_the_ids(byte_tokenizer, documents):
+    stream = pack_documents(documents, byte_tokenizer())
+    assert stream.sha256 == hashlib.sha256(stream.ids.astype("<u2").tobytes()).hexdigest()
+
+
+def test_of_a_cut_document_its_unknown_ids_count_and_of_a_whole_one_its_unknown_characters(byte_tokenizer):
+    class TwoCharactersAnUnknownId(byte_tokenizer):
+        def encode(self, text):
+            return Encoding([3] * (len(text) // 2), [2] * (len(text) // 2), len(text))
+
+    tokenizer = TwoCharactersAnUnknownId()
+    unknown = [pack_documents(["aaaa", "bb"], tokenizer, max_tokens=most).unknown for most in range(1, 8)]
+    assert unknown == [0, 1, 2, 4, 4, 5, 6]
 
 
 @given(st.text("a \n☃", max_size=400), st.integers(2, 30))

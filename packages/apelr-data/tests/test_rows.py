@@ -1,12 +1,11 @@
-"""Rows of T + 1, batches of them, and the order in which they come."""
+"""Rows of T + 1 and batches of them."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apelr_data import DataError, RowOrder, Rows, TokenStream
-from apelr_data.rows import seeded_permutation
+from apelr_data import DataError, Rows, TokenStream
 
 PAD = 7
 
@@ -94,47 +93,19 @@ def test_a_row_out_of_range_is_refused():
             rows.batch([0, index])
 
 
-SEEDS = st.integers(-(2**70), 2**70)
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=40), st.integers(1, 9), st.integers(1, 9))
+def test_positions_count_the_targets_of_a_document(ids, seq_len, stride):
+    stream = TokenStream(np.array(ids, np.uint8), np.zeros(len(ids), np.uint8), documents=1, text_bytes=0, unknown=0)
+    rows = Rows(stream, seq_len, stride, document_mask=True)
+    batch = rows.batch(range(len(rows)))
+    assert batch.positions.shape == batch.inputs.shape
+    assert batch.positions.dtype == np.int64
+    for inputs, positions in zip(batch.inputs, batch.positions, strict=True):
+        count = -1
+        for token, position in zip(inputs, positions, strict=True):
+            count = 0 if token == stream.bos_id else count + 1
+            assert position == count
 
 
-@given(st.integers(1, 50), SEEDS, st.integers(0, 5))
-def test_every_epoch_is_a_permutation(num_rows, seed, epoch):
-    order = RowOrder(num_rows, seed).indices(epoch * num_rows, num_rows)
-    assert sorted(order.tolist()) == list(range(num_rows))
-    assert order.dtype == np.int64
-
-
-@given(st.integers(1, 30), SEEDS, st.integers(0, 100), st.integers(0, 100), st.integers(1, 17))
-def test_any_slice_can_be_asked_for_at_any_time(num_rows, seed, first, count, batch_size):
-    whole = RowOrder(num_rows, seed).indices(0, first + count).tolist()
-    assert RowOrder(num_rows, seed).indices(first, count).tolist() == whole[first:]
-    order = RowOrder(num_rows, seed)
-    parts = []
-    for start in range(0, first + count, batch_size):
-        parts += order.indices(start, min(batch_size, first + count - start)).tolist()
-    assert parts == whole
-
-
-def test_seeds_and_epochs_differ():
-    one, other = RowOrder(1000, 1), RowOrder(1000, 2)
-    assert one.indices(0, 1000).tolist() != other.indices(0, 1000).tolist()
-    assert one.indices(0, 1000).tolist() != one.indices(1000, 1000).tolist()
-
-
-def test_the_order_is_frozen():
-    assert RowOrder(10, 0).indices(0, 12).tolist() == [8, 7, 9, 3, 5, 2, 4, 1, 6, 0, 2, 6]
-
-
-def test_the_permutation_looks_random():
-    places = np.stack([np.argsort(seeded_permutation(20, f"{key}")) for key in range(4000)])
-    counts = np.stack([np.bincount(column, minlength=20) for column in places.T])
-    assert abs(counts - 200).max() < 80  # 200 expected in each place, standard deviation 14
-    neighbours = np.diff(seeded_permutation(100_000, "long"))
-    assert (neighbours == 1).sum() < 10
-
-
-def test_an_order_of_nothing_is_refused():
-    with pytest.raises(DataError, match=r"^num_rows must be >= 1, got 0$"):
-        RowOrder(0, 1)
-    with pytest.raises(DataError, match=r"^first_global_row and count must be >= 0, got -1 and 2$"):
-        RowOrder(3, 1).indices(-1, 2)
+def test_there_are_no_positions_without_a_document_mask():
+    assert Rows(stream_of(9), 4).batch([0]).positions is None

@@ -5,7 +5,8 @@ from apelr_data.config import DataConfig, SourceName, Split
 from apelr_data.corpus import Corpus, open_corpus
 from apelr_data.errors import DataError
 from apelr_data.pack import TokenStream, pack_documents
-from apelr_data.rows import Batch, RowOrder, Rows
+from apelr_data.row_order import RowOrder
+from apelr_data.rows import Batch, Rows
 from apelr_data.sources import OFFLINE_SOURCES, SOURCES, SourceInfo
 from apelr_data.storyworld import BEATS, Story, generate_story, sentence_is_possible, story_log_prob
 from apelr_data.text_policy import TextReport, clean_text

@@ -1,14 +1,15 @@
 """Documents -> one stream of ids: BOS document EOS BOS document EOS …"""
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from apelr_data.errors import DataError
-from apelr_tokenizers import Tokenizer
+from apelr_tokenizers import Encoding, Tokenizer
 
 BATCH_CHARS = 1 << 20
 BATCH_PIECES = 1024
@@ -17,14 +18,31 @@ _LINE_START = re.compile(r"\n(?=\S)")
 _WORD_END = re.compile(r"(?<=\S)(?= \S)")
 
 
+class TokenArray(Protocol):
+    """What rows ask of ids and byte counts: one dimension, unsigned integers; in memory or in files."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type that holds every value."""
+        ...
+
+    def __len__(self) -> int:
+        """The number of values."""
+        ...
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """The values at an array of positions, or in a slice, as an array in memory."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class TokenStream:
     """A split as ids, in the order of its documents."""
 
-    ids: np.ndarray
-    "Ids [N], uint16 where the vocabulary has at most 65,536 ids, else uint32."
-    byte_counts: np.ndarray
-    "UTF-8 bytes of the cleaned text that each id accounts for, uint32 [N]; 0 for BOS and EOS."
+    ids: TokenArray
+    "Ids [N] in the smallest unsigned type that holds the vocabulary."
+    byte_counts: TokenArray
+    "UTF-8 bytes of the cleaned text that each id accounts for [N], in the smallest unsigned type; 0 for BOS and EOS."
     documents: int
     "Documents begun in the stream; a cap on the ids may have cut the last one."
     text_bytes: int
@@ -33,6 +51,17 @@ class TokenStream:
     "Characters that became the unknown id; of a document cut by a cap, its unknown ids."
     pad_id: int = 0
     "The id that fills rows up; it accounts for no bytes."
+    bos_id: int = 1
+    "The id that begins each document."
+    sha256: str = ""
+    "SHA-256 (hex) of the ids as little-endian integers of their type."
+
+
+class PackedPart(NamedTuple):
+    """A piece of a stream: as many ids as byte counts."""
+
+    ids: np.ndarray
+    byte_counts: np.ndarray
 
 
 class _Piece(NamedTuple):
@@ -41,6 +70,11 @@ class _Piece(NamedTuple):
     text: str
     first: bool
     last: bool
+
+
+def smallest_unsigned(largest: int) -> np.dtype[Any]:
+    """The smallest little-endian unsigned integer type that holds `largest`, of 1, 2 or 4 bytes."""
+    return np.dtype("u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4")
 
 
 def split_long_text(text: str) -> Iterator[str]:
@@ -79,82 +113,99 @@ def _batches(documents: Iterable[str]) -> Iterator[list[_Piece]]:
 
 
 def pack_documents(documents: Iterable[str], tokenizer: Tokenizer, *, max_tokens: int | None = None) -> TokenStream:
-    """Encode documents into one stream with BOS and EOS at each one's ends; stop after `max_tokens` ids.
+    """Encode documents into one stream in memory with BOS and EOS at each one's ends; stop after `max_tokens` ids.
 
     Documents are read as they are needed, encoded in batches of bounded size, and very long ones in parts. Without
     a cap the byte counts sum to the UTF-8 bytes of the documents as given, that is as cleaned. Raises DataError
     for a cap below 1 or when there is no document.
     """
-    if max_tokens is not None and max_tokens < 1:
-        raise DataError(f"max_tokens must be null or >= 1, got {max_tokens!r}")
-    builder = _StreamBuilder(tokenizer)
-    for batch in _batches(documents):
-        builder.add(batch)
-        if max_tokens is not None and builder.length >= max_tokens:
-            break
-    if builder.length == 0:
-        raise DataError("there is no document to pack; give a corpus that is not empty")
-    return builder.stream(max_tokens)
+    packer = DocumentPacker(tokenizer, max_tokens=max_tokens)
+    ids: list[np.ndarray] = []
+    byte_counts: list[np.ndarray] = []
+    for part in packer.parts(documents):
+        ids.append(part.ids)
+        byte_counts.append(part.byte_counts)
+    all_ids = np.concatenate(ids)
+    ids.clear()  # frees one copy before the next is made
+    return packer.stream(all_ids, np.concatenate(byte_counts))
 
 
-class _StreamBuilder:
-    """Collects one array a batch, so that no list of ids of the whole corpus is ever held."""
+class DocumentPacker:
+    """Encodes documents batch by batch; holds no more than one batch, and counts what it has given out."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, max_tokens: int | None = None) -> None:
+        """Raises DataError for a cap on the ids below 1."""
+        if max_tokens is not None and max_tokens < 1:
+            raise DataError(f"max_tokens must be null or >= 1, got {max_tokens!r}")
         self._tokenizer = tokenizer
-        self._dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
-        self._ids: list[np.ndarray] = []
-        self._byte_counts: list[np.ndarray] = []
-        self._finished = (0, 0)  # documents, and their unknown characters
-        self._recent: list[tuple[int, int]] = []  # first position and unknown characters: where a cap may cut
-        self.length = 0
+        self._max_tokens = max_tokens
+        self._type = smallest_unsigned(tokenizer.vocab_size - 1)
+        self._sha256 = hashlib.sha256()
+        self._open: tuple[int, int] | None = None  # unknown characters and ids of the document being read
+        self.tokens = 0
+        self.documents = 0
+        self.text_bytes = 0
+        self.unknown = 0
 
-    def add(self, batch: list[_Piece]) -> None:
-        """Encode one batch and append it."""
-        self._finish_all_but_the_last()
+    def parts(self, documents: Iterable[str]) -> Iterator[PackedPart]:
+        """The stream in parts of one batch each. Raises DataError when there is no document."""
+        for batch in _batches(documents):
+            part = self._encode(batch)
+            self._sha256.update(part.ids.tobytes())
+            self.tokens += len(part.ids)
+            self.text_bytes += int(part.byte_counts.sum(dtype=np.uint64))
+            yield part
+            if self.tokens == self._max_tokens:
+                break
+        if self.tokens == 0:
+            raise DataError("there is no document to pack; give a corpus that is not empty")
+        if self._open:
+            self.unknown += self._open[1]  # the cap has cut this document
+
+    def stream(self, ids: TokenArray, byte_counts: TokenArray) -> TokenStream:
+        """The finished stream, whose parts lie in these arrays."""
+        return TokenStream(
+            ids=ids,
+            byte_counts=byte_counts,
+            documents=self.documents,
+            text_bytes=self.text_bytes,
+            unknown=self.unknown,
+            pad_id=self._tokenizer.pad_id,
+            bos_id=self._tokenizer.bos_id,
+            sha256=self._sha256.hexdigest(),
+        )
+
+    def _encode(self, batch: list[_Piece]) -> PackedPart:
+        """One batch, cut at the cap."""
         ids: list[int] = []
         byte_counts: list[int] = []
         encodings = self._tokenizer.encode_batch([piece.text for piece in batch])
+        room = None if self._max_tokens is None else self._max_tokens - self.tokens
         for piece, encoding in zip(batch, encodings, strict=True):
+            if room is not None and len(ids) >= room:
+                break
             if piece.first:
-                self._recent.append((self.length + len(ids), 0))
+                self.documents += 1
+                self._open = (0, 0)
                 ids.append(self._tokenizer.bos_id)
                 byte_counts.append(0)
             ids.extend(encoding.ids)
             byte_counts.extend(encoding.byte_counts)
-            start, unknown = self._recent[-1]
-            self._recent[-1] = (start, unknown + encoding.unknown)
             if piece.last:
                 ids.append(self._tokenizer.eos_id)
                 byte_counts.append(0)
+            whole = room is None or len(ids) <= room
+            self._count_unknown(encoding, 0 if whole else len(ids) - (room or 0) - piece.last)
+            if piece.last and whole and self._open:
+                self.unknown += self._open[0]
+                self._open = None
         assert len(ids) == len(byte_counts), "the tokenizer gives one byte count for each id"
-        self._ids.append(np.asarray(ids, dtype=self._dtype))
-        self._byte_counts.append(np.asarray(byte_counts, dtype=np.uint32))
-        self.length += len(ids)
+        kept = byte_counts[:room]
+        return PackedPart(np.asarray(ids[:room], dtype=self._type), np.asarray(kept, smallest_unsigned(max(kept))))
 
-    def _finish_all_but_the_last(self) -> None:
-        """Count the documents that a cap can no longer cut; the last one may go on in the next batch."""
-        documents, unknown = self._finished
-        closed = self._recent[:-1]
-        self._finished = (documents + len(closed), unknown + sum(count for _, count in closed))
-        self._recent = self._recent[-1:]
-
-    def stream(self, max_tokens: int | None) -> TokenStream:
-        """The whole stream, cut at `max_tokens` ids; the builder is empty afterwards."""
-        ids = np.concatenate(self._ids)[:max_tokens]
-        self._ids.clear()  # frees one copy before the next is made
-        byte_counts = np.concatenate(self._byte_counts)[:max_tokens]
-        self._byte_counts.clear()
-        begun = [document for document in self._recent if document[0] < len(ids)]
-        unknown = self._finished[1] + sum(count for _, count in begun)
-        if len(ids) < self.length:
-            start, whole = begun[-1]
-            unknown += int(np.count_nonzero(ids[start:] == self._tokenizer.unk_id)) - whole
-        return TokenStream(
-            ids=ids,
-            byte_counts=byte_counts,
-            documents=self._finished[0] + len(begun),
-            text_bytes=int(byte_counts.sum(dtype=np.uint64)),
-            unknown=unknown,
-            pad_id=self._tokenizer.pad_id,
-        )
+    def _count_unknown(self, encoding: Encoding, beyond: int) -> None:
+        """Add the unknown characters of a part to its document's, and the unknown ids but the last `beyond` ones."""
+        characters, ids = self._open or (0, 0)
+        if self._max_tokens is not None:  # only a cap can cut a document
+            ids += encoding.ids[: len(encoding.ids) - beyond].count(self._tokenizer.unk_id)
+        self._open = (characters + encoding.unknown, ids)
