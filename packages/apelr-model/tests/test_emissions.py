@@ -87,7 +87,7 @@ def test_gate_information_is_the_mixtures_entropy_less_the_states_own(problem, m
     head, hidden, _, log_gate, *_ = problem
     limit_slices(monkeypatch, limit)
     leaves = [x.requires_grad_() for x in (hidden, log_gate)]
-    found = gate_information(head, hidden, log_gate, V)
+    found = gate_information(head, hidden, log_gate)
     states = head(hidden).softmax(-1)  # [N, K, V]
     mixed = (log_gate.exp().unsqueeze(-1) * states).sum(1)
     wanted = -(mixed * mixed.log()).sum(-1) - (log_gate.exp() * -(states * states.log()).sum(-1)).sum(-1)

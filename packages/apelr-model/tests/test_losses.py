@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apelr_model.losses import belief_entropy, chunk_cross_entropy, kl_to_uniform, symmetric_kl
+from apelr_model.losses import belief_entropy, chunk_cross_entropy, kl_to_uniform, state_persistence, symmetric_kl
 
 
 def rows(seed, *shape):
@@ -82,3 +82,16 @@ def test_chunk_cross_entropy(vocab, groups, seed):
         own = targets[group == g].tolist()
         wanted = -sum(own.count(v) / len(own) * math.log(mixture[g, v].item()) for v in range(vocab))
         assert found[g].item() == pytest.approx(wanted, abs=1e-12)
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 4), st.integers(0, 2**32))
+def test_state_persistence_counts_neighbours_with_the_same_likeliest_state(batch, chunks, states, seed):
+    log_start = rows(seed, batch, chunks, states)
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(0, chunks + 1, (batch,), generator=generator)
+    valid = torch.arange(chunks) < lengths.unsqueeze(1)
+    for mask in (None, valid):
+        pairs = [(b, c) for b in range(batch) for c in range(1, chunks) if mask is None or c < lengths[b]]
+        same = sum(int(log_start[b, c].argmax()) == int(log_start[b, c - 1].argmax()) for b, c in pairs)
+        assert [int(x) for x in state_persistence(log_start, mask)] == [same, len(pairs)]
+    assert state_persistence(log_start.exp(), valid) == state_persistence(log_start, valid)

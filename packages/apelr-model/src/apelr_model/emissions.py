@@ -12,7 +12,7 @@ from torch import Tensor
 from apelr_model.filter import log_mean_state, to_filter_dtype
 from apelr_model.head import Head
 from apelr_model.linear_log_probs import linear_log_probs
-from apelr_model.slices import recomputed, slice_limit, slice_rows
+from apelr_model.slices import in_slices, recomputed, slice_limit, slice_rows
 
 __all__ = ["Mixtures", "gate_information", "mixtures", "state_log_probs", "target_log_probs"]
 
@@ -25,8 +25,7 @@ def state_log_probs(head: Head, hidden: Tensor) -> Tensor:
 
 def target_log_probs(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
     """hidden [N, D], targets [N] or [N, M] -> log p(y | h, z = k) [N, K] or [N, M, K], in at least float32."""
-    outputs = head.outputs(hidden)
-    return linear_log_probs(*outputs, targets, slice_limit(outputs.bias.numel()))
+    return linear_log_probs(*head.outputs(hidden), targets, slice_limit(head.logits_per_token))
 
 
 class Mixtures(NamedTuple):
@@ -80,7 +79,7 @@ def mixtures(
     return Mixtures(torch.cat(entropies), torch.cat(conditionals), totals / counts.to(totals.device))
 
 
-def gate_information(head: Head, hidden: Tensor, log_gate: Tensor, vocab_size: int) -> Tensor:
+def gate_information(head: Head, hidden: Tensor, log_gate: Tensor) -> Tensor:
     """hidden [N, D], log_gate [N, K] -> mutual information [N] of plan state and next token, in nats, in slices.
 
     H(sum_k g(k) p(. | k)) - sum_k g(k) H(p(. | k)), with g the gate of the token.
@@ -90,9 +89,7 @@ def gate_information(head: Head, hidden: Tensor, log_gate: Tensor, vocab_size: i
         mixed, conditional = _entropies(log_gate, state_log_probs(head, hidden))
         return mixed - conditional
 
-    width = log_gate.shape[-1] * vocab_size
-    parts = slice_rows(len(hidden), width, slice_limit(width))
-    return torch.cat([recomputed(one_slice, hidden[part], log_gate[part]) for part in parts])
+    return in_slices(one_slice, head.logits_per_token, hidden, log_gate)
 
 
 def _entropies(log_belief: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:

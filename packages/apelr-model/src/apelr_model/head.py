@@ -25,6 +25,11 @@ class StateOutputs(NamedTuple):
 class Head(Protocol):
     """What the sliced losses need from an output head."""
 
+    @property
+    def logits_per_token(self) -> int:
+        """K * V."""
+        ...
+
     def outputs(self, hidden: Tensor) -> StateOutputs:
         """hidden [N, D] -> the parts of the logits."""
         ...

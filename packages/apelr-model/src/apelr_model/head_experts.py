@@ -36,6 +36,11 @@ class ExpertHead(nn.Module):
             self.weight = check_weight(weight, shape)
         self.bias = nn.Parameter(torch.empty(num_plan_states, vocab_size).uniform_(-bound, bound))
 
+    @property
+    def logits_per_token(self) -> int:
+        """K * V."""
+        return self.bias.numel()
+
     def outputs(self, hidden: Tensor) -> StateOutputs:
         """hidden [N, D] -> the parts of the logits; one dropout mask is drawn."""
         return StateOutputs(self.dropout(hidden), self.weight, self.bias)

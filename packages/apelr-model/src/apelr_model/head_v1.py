@@ -35,6 +35,11 @@ class V1Head(nn.Module):
             self.out_proj.weight = check_weight(weight, (vocab_size, fusion_dim))
         self.plan_vocab_bias = nn.Parameter(torch.zeros(num_plan_states, vocab_size))
 
+    @property
+    def logits_per_token(self) -> int:
+        """K * V."""
+        return self.plan_vocab_bias.numel()
+
     def outputs(self, hidden: Tensor) -> StateOutputs:
         """hidden [N, D] -> the parts of the logits; one dropout mask is drawn."""
         plans = self.plan_proj(self.plan_emb.weight)  # [K, F]

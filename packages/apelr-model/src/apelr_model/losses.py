@@ -13,6 +13,7 @@ __all__ = [
     "belief_entropy",
     "chunk_cross_entropy",
     "kl_to_uniform",
+    "state_persistence",
     "symmetric_kl",
 ]
 
@@ -43,3 +44,15 @@ def chunk_cross_entropy(chunk_mixture: Tensor, targets: Tensor, group: Tensor) -
     chosen = chunk_mixture[group, targets].log()
     counts = torch.bincount(group, minlength=len(chunk_mixture)).clamp(min=1)
     return -chosen.new_zeros(len(chunk_mixture)).index_add(0, group, chosen) / counts
+
+
+def state_persistence(states: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """states [B, C, K], valid [B, C] -> neighbouring chunk starts with the same most likely state, and all of them.
+
+    Two counts; their ratio is the share of chunk boundaries at which the plan persists. `states` may be
+    probabilities or their logarithms.
+    """
+    likeliest = states.argmax(-1)
+    same = likeliest[:, 1:] == likeliest[:, :-1]
+    counted = torch.ones_like(same) if valid is None else (valid[:, 1:] & valid[:, :-1]).to(same.device)
+    return (same & counted).sum(), counted.sum()

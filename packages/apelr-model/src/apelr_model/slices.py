@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["SLICE_ELEMENTS", "SLICE_TOKENS", "recomputed", "slice_limit", "slice_rows"]
+__all__ = ["SLICE_ELEMENTS", "SLICE_TOKENS", "in_slices", "recomputed", "slice_limit", "slice_rows"]
 
 SLICE_ELEMENTS = 2**22
 """Logits (tokens x plan states x vocabulary) that one slice may hold: 16 MiB in float32."""
@@ -36,3 +36,12 @@ def recomputed(function: Callable[..., Result], *arguments: Tensor) -> Result:
         return function(*arguments)
     result: Result = checkpoint(function, *arguments, use_reentrant=False)
     return result
+
+
+def in_slices(function: Callable[..., Tensor], elements_per_token: int, *arguments: Tensor) -> Tensor:
+    """function(*arguments [N, ...]), its values [N, ...] made and recomputed a slice of tokens at a time.
+
+    `elements_per_token` is the size of the largest tensor that the function makes, for one token.
+    """
+    parts = list(slice_rows(len(arguments[0]), elements_per_token, slice_limit(elements_per_token))) or [slice(0, 0)]
+    return torch.cat([recomputed(function, *(argument[part] for argument in arguments)) for part in parts])
