@@ -1,12 +1,11 @@
 """How far apart the plan states' token distributions are: Jensen-Shannon divergence between every two of them.
 
 JS(p || q) = H((p + q) / 2) - (H(p) + H(q)) / 2 = 1/2 sum_v p log(p / m) + 1/2 sum_v q log(q / m), m = (p + q) / 2, in
-nats: 0 for equal distributions, log 2 for disjoint ones. All K (K - 1) / 2 pairs are taken in slices of tokens, with
-a loop over the distance of the two states within each slice.
+nats: 0 for equal distributions, log 2 for disjoint ones. All K (K - 1) / 2 pairs are taken in slices of tokens; within
+a slice a loop runs over j - i.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -43,11 +42,15 @@ def pairwise_js_sums(head: Head, hidden: Tensor) -> Tensor:
     totals: list[Tensor] = []
     width = head.logits_per_token
     for part in slice_rows(len(hidden), width, slice_limit(width)):
-        log_probs = state_log_probs(head, hidden[part])
+        log_probs, probs = _held_normal(state_log_probs(head, hidden[part]))
         num_states = log_probs.shape[1]
         matrix = to_filter_dtype(log_probs.new_zeros(num_states, num_states))
-        for distance, first, second, p, q in _pairs(log_probs):
-            divergence = to_filter_dtype(((p * first).sum(-1) + (q * second).sum(-1)) / 2).sum(0)
+        for distance in range(1, num_states):
+            first, second = slice(0, num_states - distance), slice(distance, num_states)
+            log_middle = _log_middle(probs[:, first], probs[:, second])
+            one_way = (probs[:, first] * (log_probs[:, first] - log_middle)).sum(-1)
+            other_way = (probs[:, second] * (log_probs[:, second] - log_middle)).sum(-1)
+            divergence = to_filter_dtype(one_way + other_way).sum(0) / 2
             matrix.diagonal(distance).copy_(divergence)
             matrix.diagonal(-distance).copy_(divergence)
         totals.append(matrix)
@@ -60,45 +63,44 @@ def mean_of_pairs(matrix: Tensor) -> Tensor:
     return matrix.triu(1).sum() / max(1, num_states * (num_states - 1) // 2)
 
 
-def _pairs(log_probs: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Tensor, Tensor]]:
-    """log_probs [n, K, V] -> for each distance d: d, log(p / m), log(q / m), p, q, each [n, K - d, V].
+def _held_normal(log_probs: Tensor) -> tuple[Tensor, Tensor]:
+    """log_probs [n, K, V] -> log-probabilities and probabilities, none below the dtype's smallest normal number.
 
-    p are the states 0 ... K - d - 1 and q the states d ... K - 1. m is never formed: log(p / m) =
-    log 2 - log(1 + q / p), which is exact and finite at any gap.
+    p log p is 0 there to every digit, and no logarithm is minus infinity.
     """
-    # Two states that both exclude a token: minus infinity less minus infinity must be 0.
-    log_probs = log_probs.clamp(min=torch.finfo(log_probs.dtype).min / 4)
-    probs = log_probs.exp()
-    num_states = log_probs.shape[1]
-    for distance in range(1, num_states):
-        kept = num_states - distance
-        gap = log_probs[:, distance:] - log_probs[:, :kept]
-        closer = math.log(2) - gap.abs().neg().exp().log1p()  # the larger of the two logarithms
-        yield distance, closer - gap.clamp(min=0), closer + gap.clamp(max=0), probs[:, :kept], probs[:, distance:]
+    log_probs = log_probs.clamp(min=math.log(torch.finfo(log_probs.dtype).tiny))
+    return log_probs, log_probs.exp()
+
+
+def _log_middle(p: Tensor, q: Tensor) -> Tensor:
+    """p [n, k, V], q [n, k, V] -> log((p + q) / 2) [n, k, V]."""
+    return (p + q).log_().sub_(math.log(2))
 
 
 class _MeanOfPairs(torch.autograd.Function):
-    """d JS(p || q) / d log p(v) = 1/2 p(v) log(p(v) / m(v)): remade in the backward pass, one distance at a time."""
+    """log_probs [n, K, V] -> mean over i < j of JS_ij [n].
+
+    d JS_ij / d log p_i(v) = 1/2 p_i(v) log(p_i(v) / m_ij(v)), and JS_ij is the sum of these over v and over both
+    states: one pass over the pairs gives value and gradient, and keeps no tensor of a pair.
+    """
 
     @staticmethod
     def forward(ctx: Any, log_probs: Tensor) -> Tensor:
-        ctx.save_for_backward(log_probs)
-        total = log_probs.new_zeros(len(log_probs))
-        for _, first, second, p, q in _pairs(log_probs):
-            total += ((p * first).sum(-1) + (q * second).sum(-1)).sum(-1)
-        return total / _twice_the_pairs(log_probs)
+        log_probs, probs = _held_normal(log_probs)
+        num_states = log_probs.shape[1]
+        ratios = log_probs.mul_(num_states - 1)  # sum over the other states j of log(p_i / m_ij)
+        for distance in range(1, num_states):
+            first, second = slice(0, num_states - distance), slice(distance, num_states)
+            log_middle = _log_middle(probs[:, first], probs[:, second])
+            ratios[:, first] -= log_middle
+            ratios[:, second] -= log_middle
+        shares = probs.mul_(ratios).div_(max(1, num_states * (num_states - 1)))
+        ctx.save_for_backward(shares)
+        return shares.sum((1, 2))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (log_probs,) = ctx.saved_tensors
-        of_log_probs = torch.zeros_like(log_probs)
-        for distance, first, second, p, q in _pairs(log_probs):
-            of_log_probs[:, : p.shape[1]] += p * first
-            of_log_probs[:, distance:] += q * second
-        return of_log_probs.mul_((gradient / _twice_the_pairs(log_probs)).view(-1, 1, 1))
-
-
-def _twice_the_pairs(log_probs: Tensor) -> int:
-    num_states = log_probs.shape[1]
-    return max(1, num_states * (num_states - 1))
+        (shares,) = ctx.saved_tensors
+        of_log_probs: Tensor = shares * gradient.view(-1, 1, 1)
+        return of_log_probs
