@@ -1,0 +1,191 @@
+"""The transformer executor: pre-norm RMSNorm, rotary positions, grouped-query attention, SwiGLU, a KV cache."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+from torch.utils.checkpoint import checkpoint
+
+from apelr_model.attention import Attention, Sight, first_seen, sight
+from apelr_model.executor import Carry, Executor
+from apelr_model.executor_config import TransformerConfig
+from apelr_model.kv_cache import KVBuffer, KVCache
+from apelr_model.rotary import Rotary, rotary
+
+__all__ = ["SwiGLU", "TransformerExecutor", "TransformerLayer"]
+
+NORM_EPS = 1e-6
+"""Added to the mean square in every RMSNorm; the same in every precision."""
+INIT_STD = 0.02
+"""Standard deviation of fresh weights (GPT-2, Radford et al. 2019)."""
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate x) * up x), without biases (Shazeer 2020)."""
+
+    def __init__(self, *, hidden_dim: int, mlp_dim: int) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(hidden_dim, 2 * mlp_dim, bias=False)
+        self.down = nn.Linear(mlp_dim, hidden_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, S, D] -> [B, S, D]."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        projected: Tensor = self.down(silu(gate) * up)
+        return projected
+
+
+class TransformerLayer(nn.Module):
+    """x + attention(norm x), then x + mlp(norm x), with dropout on what is added."""
+
+    def __init__(self, config: TransformerConfig, *, hidden_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(hidden_dim, eps=NORM_EPS)
+        self.attention = Attention(
+            hidden_dim=hidden_dim,
+            num_heads=config.num_heads,
+            num_kv_heads=config.num_kv_heads or config.num_heads,
+            dropout=dropout,
+        )
+        self.mlp_norm = nn.RMSNorm(hidden_dim, eps=NORM_EPS)
+        self.mlp = SwiGLU(hidden_dim=hidden_dim, mlp_dim=config.mlp_width(hidden_dim))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, angles: Rotary, seen: Sight, past: KVBuffer | None, columns: int, kept: bool, spare: bool
+    ) -> tuple[Tensor, KVBuffer | None]:
+        """x [B, S, D], after `columns` columns of `past` -> [B, S, D], and all keys and values where `kept`."""
+        mixed, buffer = self.attention(self.attention_norm(x), angles, seen, past, columns, spare)
+        x = x + self.dropout(mixed)
+        return x + self.dropout(self.mlp(self.mlp_norm(x))), buffer if kept else None
+
+
+class TransformerExecutor(Executor):
+    """A decoder that sees all ids, or with `config.window` = w the last w of them in each layer.
+
+    With a window, n layers together reach n * (w - 1) ids back (`reach` is one more: the newest id itself), and the
+    carry holds at most w ids. Without one, the carry grows by `cache_bytes_per_token` an id (up to twice that while
+    single steps are appended) and nothing is ever dropped: reading beyond the length that the model was trained at
+    works, at positions that it has not seen; only the relative distances of ids matter, not where a text begins.
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        *,
+        vocab_size: int,
+        token_dim: int,
+        hidden_dim: int,
+        num_layers: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.hidden_dim = hidden_dim
+        self.token_emb = nn.Embedding(vocab_size, token_dim)
+        self.token_proj = nn.Linear(token_dim, hidden_dim, bias=False) if token_dim != hidden_dim else None
+        self.layers = nn.ModuleList(
+            TransformerLayer(config, hidden_dim=hidden_dim, dropout=dropout) for _ in range(num_layers)
+        )
+        self.norm = nn.RMSNorm(hidden_dim, eps=NORM_EPS)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Normal weights; those that write into the residual stream are scaled down by the number of writes."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                writes = name.endswith(("attention.out.weight", "mlp.down.weight"))
+                nn.init.normal_(parameter, std=INIT_STD / math.sqrt(2 * len(self.layers)) if writes else INIT_STD)
+
+    @property
+    def reach(self) -> int | None:
+        """How many ids, the newest included, can influence a hidden state; None without a window."""
+        return None if self.config.window is None else len(self.layers) * (self.config.window - 1) + 1
+
+    @property
+    def cache_bytes_per_token(self) -> int:
+        """Memory of the carry for one id of one row, at the precision of the parameters."""
+        heads = self.config.num_kv_heads or self.config.num_heads
+        width = self.hidden_dim // self.config.num_heads
+        return 2 * len(self.layers) * heads * width * self.token_emb.weight.element_size()
+
+    def initial_carry(self, batch_size: int) -> KVCache:
+        """An empty cache."""
+        return KVCache(position=torch.zeros(1, dtype=torch.long, device=self.token_emb.weight.device))
+
+    def forward(
+        self, ids: Tensor, carry: Carry, lengths: Tensor | None = None, restarts: Tensor | None = None
+    ) -> tuple[Tensor, Carry]:
+        """ids [B, S], a `KVCache`, lengths [B], restarts [B, S] -> hidden [B, S, D], and the cache after the ids."""
+        steps, window = ids.shape[1], self.config.window
+        start: KVCache = self.initial_carry(len(ids)) if carry is None else carry
+        past = start.newest(None if window is None else window - 1)
+        if steps > 1:
+            past = past.without_unseen()
+        earliest = first_seen(past.columns, past.first, restarts)
+        seen = sight(past.columns, steps, earliest=earliest, window=window, device=ids.device)
+        angles = rotary(
+            past.position,
+            steps,
+            width=self.hidden_dim // self.config.num_heads,
+            base=self.config.rope_base,
+            dtype=self.token_emb.weight.dtype,
+        )
+        hidden, buffers = self._through_layers(ids, angles, seen, past, kept=carry is not None)
+        return hidden, None if carry is None else self._after(past, buffers, steps, lengths, earliest, restarts)
+
+    def _through_layers(
+        self, ids: Tensor, angles: Rotary, seen: Sight, past: KVCache, *, kept: bool
+    ) -> tuple[Tensor, list[KVBuffer]]:
+        embedded = self.token_emb(ids)
+        # Under autocast products are of low precision; the residual stream is not.
+        hidden = embedded if self.token_proj is None else self.token_proj(embedded).to(embedded.dtype)
+        buffers = []
+        for index, layer in enumerate(self.layers):
+            before = past.buffers[index] if past.columns else None
+            arguments = (hidden, angles, seen, before, past.columns, kept, self.config.window is None)
+            if self.config.activation_checkpointing and torch.is_grad_enabled():
+                hidden, buffer = checkpoint(layer, *arguments, use_reentrant=False)
+            else:
+                hidden, buffer = layer(*arguments)
+            buffers.append(buffer)
+        return self.norm(hidden), buffers
+
+    def _after(
+        self,
+        past: KVCache,
+        buffers: list[KVBuffer],
+        steps: int,
+        lengths: Tensor | None,
+        earliest: Tensor | None,
+        restarts: Tensor | None,
+    ) -> KVCache:
+        """The cache of what `past` held and what was just read."""
+        first = past.first
+        if restarts is not None and earliest is not None:
+            first = earliest[:, -1]
+            if lengths is not None:
+                newest = earliest.gather(1, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+                first = torch.where(lengths > 0, newest, 0 if past.first is None else past.first)
+        cache = KVCache(
+            buffers=tuple(buffers),
+            columns=past.columns + steps,
+            position=past.position + (steps if lengths is None else lengths),
+            first=first,
+            padding=None if lengths is None else steps - lengths,
+        )
+        window = self.config.window
+        if window is None or (cache.columns <= window and lengths is None):
+            return cache
+        return cache.newest(window).copied()
+
+    def select_rows(self, carry: KVCache, rows: Tensor) -> KVCache:
+        """A `KVCache`, rows [N] -> the cache of these rows, in that order."""
+        return carry.select_rows(rows)
+
+    def flops_per_token(self, context: int) -> int:
+        """Products with the weights, and with the keys and values of min(`context`, window) ids."""
+        weights = sum(p.numel() for n, p in self.named_parameters() if p.ndim == 2 and n != "token_emb.weight")
+        seen = context if self.config.window is None else min(context, self.config.window)
+        return 2 * weights + 4 * len(self.layers) * seen * self.hidden_dim
