@@ -24,13 +24,17 @@ __all__ = [
     "LOG_ARITHMETIC",
     "Arithmetic",
     "FilterResult",
+    "LogArithmetic",
+    "check_filter_inputs",
     "condition",
     "cross_boundary",
     "filter_sequence",
     "forecast",
     "log_mean_state",
     "log_normalize",
+    "segments_of",
     "to_filter_dtype",
+    "where_true",
 ]
 
 
@@ -129,12 +133,10 @@ def filter_sequence(
     To go on later, pass `log_belief_after[:, -1]` as `log_initial` and the last chunk as `start_chunk`.
     Raises ValueError where shapes disagree or a sequence of chunks does not grow by 0 or 1.
     """
-    _check_shapes(token_log_probs, log_initial, log_transition, mask)
-    segments = chunks if isinstance(chunks, Segments) else _segments_of(chunks, token_log_probs, start_chunk)
-    _check_segments(token_log_probs, segments, evidence)
-    seen = _where_true(mask, to_filter_dtype(token_log_probs))
-    segments = segments.to(seen.device)
-    by_run = segments.pack(_where_true(observed, seen))  # [B, S, longest run, K]
+    check_filter_inputs(token_log_probs, log_initial, log_transition, mask)
+    segments = segments_of(chunks, token_log_probs, evidence, start_chunk)
+    seen = where_true(mask, to_filter_dtype(token_log_probs))
+    by_run = segments.pack(where_true(observed, seen))  # [B, S, longest run, K]
     seen_after = by_run.cumsum(2)
     seen_before = torch.cat([torch.zeros_like(by_run[:, :, :1]), seen_after[:, :, :-1]], dim=2)
 
@@ -187,12 +189,15 @@ def _run_starts(
     return torch.stack(log_starts, dim=1), torch.stack(starts, dim=1)
 
 
-def _where_true(wanted: Tensor | None, values: Tensor) -> Tensor:
+def where_true(wanted: Tensor | None, values: Tensor) -> Tensor:
     """values [B, T, K], zero where `wanted` [B, T] is False; None wants all."""
     return values if wanted is None else values.masked_fill(~wanted.to(values.device).unsqueeze(-1), 0.0)
 
 
-def _check_shapes(token_log_probs: Tensor, log_initial: Tensor, log_transition: Tensor, mask: Tensor | None) -> None:
+def check_filter_inputs(
+    token_log_probs: Tensor, log_initial: Tensor, log_transition: Tensor, mask: Tensor | None
+) -> None:
+    """token_log_probs [B, T, K], log_initial [K] or [B, K], log_transition [K, K], mask [B, T]: else ValueError."""
     if token_log_probs.ndim != 3 or 0 in token_log_probs.shape:
         raise ValueError(f"token_log_probs must be [B, T, K], not empty, got {list(token_log_probs.shape)}")
     batch, steps, num_states = token_log_probs.shape
@@ -205,7 +210,16 @@ def _check_shapes(token_log_probs: Tensor, log_initial: Tensor, log_transition: 
         raise ValueError(f"mask must be [B, T] = {[batch, steps]}, got {list(mask.shape)}")
 
 
-def _segments_of(chunk_index: Sequence[int], token_log_probs: Tensor, start_chunk: int) -> Segments:
+def segments_of(
+    chunks: Sequence[int] | Segments, token_log_probs: Tensor, evidence: Tensor | None, start_chunk: int
+) -> Segments:
+    """token_log_probs [B, T, K], evidence [B, S, K] -> the runs, on the filter's device; ValueError if they clash."""
+    segments = chunks if isinstance(chunks, Segments) else _segments_of_row(chunks, token_log_probs, start_chunk)
+    _check_segments(token_log_probs, segments, evidence)
+    return segments.to(to_filter_dtype(token_log_probs[:0]).device)
+
+
+def _segments_of_row(chunk_index: Sequence[int], token_log_probs: Tensor, start_chunk: int) -> Segments:
     steps = token_log_probs.shape[1]
     if len(chunk_index) != steps:
         raise ValueError(f"chunks must have one entry for each of the {steps} targets, got {len(chunk_index)}")
