@@ -22,18 +22,20 @@ def problem(batch, chunks, seed=0, dtype=torch.float64):
     return [x.requires_grad_() for x in (states, embeddings, summaries)]
 
 
-def plain(states, embeddings, summaries, horizon, temperature, lengths):
-    """lengths: the chunks of each row that count."""
+def plain(states, embeddings, summaries, horizon, temperature, valid):
+    batch, chunks, _ = states.shape
 
     def unit(vector):
         return vector / vector.norm()
 
     by_distance = []
     for d in range(1, horizon + 1):
-        candidates = [(b, c) for b, length in enumerate(lengths) for c in range(d, length)]
+        candidates = [(b, c) for b in range(batch) for c in range(d, chunks) if valid[b, c]]
         terms = []
-        for b, length in enumerate(lengths):
-            for c in range(length - d):
+        for b in range(batch):
+            for c in range(chunks - d):
+                if not (valid[b, c] and valid[b, c + d]):
+                    continue
                 anchor = unit(sum(states[b, c, k] * embeddings[k] for k in range(K)))
                 scores = {x: torch.dot(anchor, unit(summaries[x])) / temperature for x in candidates}
                 terms.append(-(scores[b, c + d] - torch.stack(list(scores.values())).logsumexp(0)))
@@ -42,24 +44,34 @@ def plain(states, embeddings, summaries, horizon, temperature, lengths):
     return sum(by_distance) / len(by_distance) if by_distance else torch.zeros((), dtype=torch.float64)
 
 
+def check(leaves, horizon, temperature, valid):
+    found = future_contrastive(*leaves, horizon=horizon, temperature=temperature, valid=valid)
+    wanted = plain(*leaves, horizon, temperature, valid)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-10)
+    if wanted.requires_grad:
+        for a, b in zip(torch.autograd.grad(found, leaves), torch.autograd.grad(wanted, leaves), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
 @settings(max_examples=25)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 6), st.floats(0.1, 2), st.integers(0, 2**32))
 def test_values_and_gradients_are_the_references(lengths, horizon, temperature, seed):
-    chunks = max(lengths)
-    leaves = problem(len(lengths), chunks, seed)
-    valid = torch.arange(chunks) < torch.tensor(lengths).unsqueeze(1)
-    found = future_contrastive(*leaves, horizon=horizon, temperature=temperature, valid=valid)
-    wanted = plain(*leaves, horizon, temperature, lengths)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-10)
-    if chunks > 1:
-        for a, b in zip(torch.autograd.grad(found, leaves), torch.autograd.grad(wanted, leaves), strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+    valid = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+    check(problem(len(lengths), max(lengths), seed), horizon, temperature, valid)
+
+
+@settings(max_examples=15)
+@given(st.integers(1, 3), st.integers(2, 5), st.integers(1, 4), st.integers(0, 2**32))
+def test_any_chunks_may_be_left_out(batch, chunks, horizon, seed):
+    """A later chunk is a candidate even where no earlier one of its row is an anchor."""
+    valid = torch.rand(batch, chunks, generator=torch.Generator().manual_seed(seed)) < 0.7
+    check(problem(batch, chunks, seed), horizon, 0.5, valid)
 
 
 def test_without_a_mask_every_chunk_counts():
     leaves = problem(3, 4)
     found = future_contrastive(*leaves, horizon=2, temperature=0.5)
-    torch.testing.assert_close(found, plain(*leaves, 2, 0.5, [4, 4, 4]), rtol=0, atol=1e-10)
+    torch.testing.assert_close(found, plain(*leaves, 2, 0.5, torch.ones(3, 4, dtype=torch.bool)), rtol=0, atol=1e-10)
 
 
 def test_padded_chunks_do_not_matter():
