@@ -22,6 +22,8 @@ class Executor(nn.Module, ABC):
 
     hidden_dim: int
     """D, width of the hidden states."""
+    token_emb: nn.Embedding
+    """[V, E] the embedding of the ids, which heads with tied weights share."""
 
     @property
     def reach(self) -> int | None:

@@ -15,9 +15,9 @@ __all__ = ["KVBuffer", "KVCache"]
 class KVBuffer:
     """One layer's keys and values [B, G, capacity, width], of G heads. A column that is written never changes."""
 
-    def __init__(self, keys: Tensor, values: Tensor, written: int | None = None) -> None:
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
         self.keys, self.values = keys, values
-        self.written = keys.shape[2] if written is None else written
+        self.written = keys.shape[2]
 
     def extended(self, columns: int, keys: Tensor, values: Tensor, *, spare: bool) -> "KVBuffer":
         """keys and values [B, G, S, width] put after the first `columns` -> the buffer that holds them.
@@ -26,13 +26,14 @@ class KVBuffer:
         are filled in place: a step costs its own column. Otherwise, and where another cache has gone on from these
         columns already, they are copied.
         """
-        pairs = [(self.keys[:, :, :columns], keys), (self.values[:, :, :columns], values)]
+        old = self.part(0, columns)
         if torch.is_grad_enabled() or not spare:
-            return KVBuffer(*(torch.cat(pair, dim=2) for pair in pairs))
+            return KVBuffer(torch.cat([old.keys, keys], dim=2), torch.cat([old.values, values], dim=2))
         end = columns + keys.shape[2]
         buffer = self
         if self.written != columns or end > self.keys.shape[2] or self.keys.dtype != keys.dtype:
-            buffer = KVBuffer(*(_with_room(*pair, max(end, 2 * columns)) for pair in pairs), written=columns)
+            room = max(end, 2 * columns)
+            buffer = KVBuffer(_with_room(old.keys, keys, room), _with_room(old.values, values, room))
         buffer.keys[:, :, columns:end] = keys
         buffer.values[:, :, columns:end] = values
         buffer.written = end
