@@ -1,17 +1,20 @@
 """APEL-R's model: exact plan filtering, the planner language model, its training state and its checkpoints."""
 
+from apelr_model.batches import TokenBatch
 from apelr_model.belief import condition, cross_boundary, forecast
+from apelr_model.build import build_model
 from apelr_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from apelr_model.chunks import ChunkRule
-from apelr_model.config import ModelConfig, OptimConfig, V1Config, V1LossWeights
+from apelr_model.config import MixtureOfSoftmaxesConfig, ModelConfig, TransformerLMConfig, V1Config, V2Config
 from apelr_model.errors import CheckpointError, ImpossibleObservationError, NonFiniteError
 from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.generation import GeneratedToken, generate
-from apelr_model.objective import TokenBatch
-from apelr_model.planner_lm import ModelState, PlannerLM, build_model
+from apelr_model.planner_lm import ModelState, PlannerLM
+from apelr_model.policy import PlanPolicy
 from apelr_model.sampling import NothingLeftError, SamplingSettings
 from apelr_model.scoring import Evaluation, Score, evaluate, score
 from apelr_model.training import StepReport, Trainer, check_precision
+from apelr_model.training_config import LossWeights, NoLossWeights, OptimConfig, V1LossWeights, V2LossWeights
 
 __all__ = [
     "Checkpoint",
@@ -21,19 +24,26 @@ __all__ = [
     "FilterResult",
     "GeneratedToken",
     "ImpossibleObservationError",
+    "LossWeights",
+    "MixtureOfSoftmaxesConfig",
     "ModelConfig",
     "ModelState",
+    "NoLossWeights",
     "NonFiniteError",
     "NothingLeftError",
     "OptimConfig",
+    "PlanPolicy",
     "PlannerLM",
     "SamplingSettings",
     "Score",
     "StepReport",
     "TokenBatch",
     "Trainer",
+    "TransformerLMConfig",
     "V1Config",
     "V1LossWeights",
+    "V2Config",
+    "V2LossWeights",
     "build_model",
     "check_precision",
     "condition",

@@ -21,6 +21,7 @@ __all__ = [
     "log_mean_state",
     "log_normalize",
     "log_sum_exp",
+    "safe_log",
     "to_filter_dtype",
 ]
 
@@ -42,6 +43,12 @@ def log_sum_exp(values: Tensor, dim: int) -> Tensor:
     total = (values - peak).exp().sum(dim)
     empty = total == 0
     return (total.masked_fill(empty, 1.0).log() + peak.squeeze(dim)).masked_fill(empty, -math.inf)
+
+
+def safe_log(probabilities: Tensor) -> Tensor:
+    """probabilities [...] -> logarithms [...]; zero gives minus infinity, and the gradient 0 instead of NaN."""
+    zero = probabilities == 0
+    return probabilities.masked_fill(zero, 1.0).log().masked_fill(zero, -math.inf)
 
 
 def log_normalize(log_weights: Tensor) -> Tensor:

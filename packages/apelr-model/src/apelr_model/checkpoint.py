@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from apelr_model.archive import DAMAGE, flush_folder, link_or_copy, verify_archive
+from apelr_model.build import build_model
 from apelr_model.checkpoint_checks import (
     FORMAT,
     FORMAT_VERSION,
@@ -26,7 +27,7 @@ from apelr_model.checkpoint_checks import (
 )
 from apelr_model.config import ModelConfig
 from apelr_model.errors import CheckpointError
-from apelr_model.planner_lm import PlannerLM, build_model
+from apelr_model.planner_lm import PlannerLM
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 

@@ -1,23 +1,21 @@
 """Is a checkpoint's content what it says: keys, types, config, tensors and training state."""
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from apelr_model.config import ModelConfig, V1Config
+from apelr_model.build import build_model
+from apelr_model.config import ModelConfig
 from apelr_model.errors import CheckpointError
-from apelr_model.planner_lm import build_model
+from apelr_model.plain_config import MODEL_VERSIONS, config_from_plain
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "check_content", "check_training_state", "compare_tensors", "expected_tensors"]
 
 FORMAT = "apelr-checkpoint"
 FORMAT_VERSION = 1
 """The newest file format this package reads, and the one it writes."""
-
-CONFIGS: dict[str, type[ModelConfig]] = {"v1_filtered_mixture": V1Config}
 
 CONTENT_TYPES: dict[str, tuple[type, ...]] = {
     "format": (str,),
@@ -62,29 +60,22 @@ def check_content(content: object, where: str) -> tuple[ModelConfig, dict[str, A
         raise CheckpointError(f"{where} has unknown keys: {', '.join(extra)}")
     if content["step"] < 0:
         raise CheckpointError(f"{where}: key 'step' must be >= 0, got {content['step']}")
-    if content["model_version"] not in CONFIGS:
-        known = ", ".join(CONFIGS)
+    if content["model_version"] not in MODEL_VERSIONS:
+        known = ", ".join(MODEL_VERSIONS)
         raise CheckpointError(f"{where} has model version {content['model_version']!r}; known versions: {known}")
-    config = _read_config(CONFIGS[content["model_version"]], content["model_config"], where)
+    config = _read_config(MODEL_VERSIONS[content["model_version"]], content["model_config"], where)
     kept = {k: v for k, v in content.items() if k not in ("format", "format_version", "model_version", "model_config")}
     return config, kept
 
 
 def _read_config(kind: type[ModelConfig], values: dict[str, Any], where: str) -> ModelConfig:
     """The config of a file. Its fields' types are checked: nothing has coerced them."""
-    allowed = {int: (int,), float: (int, float), bool: (bool,)}
-    hints = get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        types = allowed.get(hints[field.name], (str,))
-        value = values.get(field.name, types[0]())
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            expected = hints[field.name].__name__ if hints[field.name] in allowed else "text"
-            raise CheckpointError(f"{where}: model_config.{field.name} must be {expected}, got {value!r:.80}")
     try:
-        return kind(**values)
+        config: ModelConfig = config_from_plain(kind, values, "model_config.")
     except (TypeError, ValueError) as error:
         reason = str(error).replace("\n", "; ")
         raise CheckpointError(f"{where}: its model_config is not valid: {reason}") from error
+    return config
 
 
 def expected_tensors(config: ModelConfig, vocab_size: int, available: int, where: str) -> dict[str, Tensor]:

@@ -1,33 +1,54 @@
-"""The model's configuration objects: frozen, and the one home of every default."""
+"""The configurations of the model versions: frozen, and the one home of every default."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from apelr_model.executor_config import ExecutorConfig, GRUConfig, executor_rules
 from apelr_model.rules import Rule, check_rules
 
-__all__ = ["ModelConfig", "OptimConfig", "Rule", "V1Config", "V1LossWeights", "check_rules"]
+__all__ = ["MixtureOfSoftmaxesConfig", "ModelConfig", "TransformerLMConfig", "V1Config", "V2Config"]
+
+INFINITY = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True)
-class V1Config:
-    """Sizes of a `v1_filtered_mixture` model. The vocabulary size comes from the tokenizer, not from here."""
+class ExecutorSizes:
+    """Sizes that every version has. The vocabulary size comes from the tokenizer, not from here."""
 
-    version: Literal["v1_filtered_mixture"] = "v1_filtered_mixture"
-    """Architecture; `v1_filtered_mixture` mixes per-plan token distributions with the filtered belief."""
-    num_plan_states: int = 8
-    """K, number of discrete plan states."""
-    chunk_size: int = 16
-    """L, tokens in a chunk: the plan may change only at a chunk boundary."""
+    version: str
+    """Architecture."""
     token_dim: int = 128
     """E, width of the token embedding."""
     hidden_dim: int = 256
     """D, width of the executor's hidden state."""
-    fusion_dim: int = 256
-    """F, width at which the executor's state and the plan embedding are added."""
     num_layers: int = 1
     """Layers of the executor."""
     dropout: float = 0.0
-    """Dropout probability between executor layers and before the output projection."""
+    """Dropout probability inside the executor and before the output projection."""
+    executor: ExecutorConfig = field(default_factory=GRUConfig)
+    """The network that reads the tokens."""
+
+    def rules(self) -> list[Rule]:
+        """Every rule on the fields, with whether it holds."""
+        sizes = ("token_dim", "hidden_dim", "num_layers")
+        return [
+            *[(name, getattr(self, name), ">= 1", getattr(self, name) >= 1) for name in sizes],
+            ("dropout", self.dropout, ">= 0 and < 1", 0 <= self.dropout < 1),
+            *executor_rules(self.executor, hidden_dim=self.hidden_dim),
+        ]
+
+    def __post_init__(self) -> None:
+        check_rules(self.rules())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSizes(ExecutorSizes):
+    """What both planners have: a chain of discrete plan states, one for each chunk."""
+
+    num_plan_states: int = 8
+    """K, number of discrete plan states."""
+    chunk_size: int = 16
+    """L, tokens in a chunk: the plan may change only at a chunk boundary."""
     planner_context_scale: float = 1.0
     """Factor on the boundary evidence: how strongly the text read so far steers the next chunk's plan."""
     planner_self_bias: float = 2.0
@@ -37,105 +58,161 @@ class V1Config:
 
     def rules(self) -> list[Rule]:
         """Every rule on the fields, with whether it holds."""
-        sizes = ("chunk_size", "token_dim", "hidden_dim", "fusion_dim", "num_layers")
+        scale, bias = self.planner_context_scale, self.planner_self_bias
         return [
             ("num_plan_states", self.num_plan_states, ">= 1", self.num_plan_states >= 1),
-            *[(name, getattr(self, name), ">= 1", getattr(self, name) >= 1) for name in sizes],
-            ("dropout", self.dropout, ">= 0 and < 1", 0 <= self.dropout < 1),
-            (
-                "planner_context_scale",
-                self.planner_context_scale,
-                "a finite number >= 0",
-                0 <= self.planner_context_scale < float("inf"),
-            ),
-            (
-                "planner_self_bias",
-                self.planner_self_bias,
-                "a finite number",
-                abs(self.planner_self_bias) < float("inf"),
-            ),
+            ("chunk_size", self.chunk_size, ">= 1", self.chunk_size >= 1),
+            *super().rules(),
+            ("planner_context_scale", scale, "a finite number >= 0", 0 <= scale < INFINITY),
+            ("planner_self_bias", bias, "a finite number", abs(bias) < INFINITY),
         ]
-
-    def __post_init__(self) -> None:
-        check_rules(self.rules())
-
-
-ModelConfig = V1Config
-"""Any model version's configuration; the versions are told apart by type."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class V1LossWeights:
-    """Weights of the loss terms that V1 adds to the NLL (formulas: docs/losses.md). Zero switches a term off."""
+class V1Config(PlanSizes):
+    """A `v1_filtered_mixture` model: one output projection, to which the plan adds an embedding and a bias."""
 
-    entropy_reg_weight: float = 0.0
-    """Weight of the belief's entropy after each token; a positive weight sharpens beliefs."""
-    usage_balance_weight: float = 0.0
-    """Weight of KL(mean belief || uniform); a positive weight asks for all plan states to be used."""
-    chunk_bow_weight: float = 0.0
-    """Weight of the chunk's bag-of-words cross-entropy under the plan known at the chunk's start."""
-    chunk_bow_warmup_steps: int = 0
-    """Steps over which the bag-of-words weight ramps linearly from 0 to its value."""
-    plan_mi_weight: float = 0.0
-    """Weight with which the mutual information of plan and next token is maximised."""
-    chunk_post_kl_weight: float = 0.0
-    """Weight of the symmetric KL between a recognizer that reads the whole chunk and the filtered belief."""
-
-    def rules(self) -> list[Rule]:
-        """Every rule on the fields, with whether it holds."""
-        weights = ("entropy_reg_weight", "plan_mi_weight", "usage_balance_weight", "chunk_bow_weight")
-        return [
-            *[
-                (name, getattr(self, name), "a finite number", abs(getattr(self, name)) < float("inf"))
-                for name in (*weights, "chunk_post_kl_weight")
-            ],
-            ("chunk_bow_warmup_steps", self.chunk_bow_warmup_steps, ">= 0", self.chunk_bow_warmup_steps >= 0),
-        ]
-
-    def __post_init__(self) -> None:
-        check_rules(self.rules())
-
-    def chunk_bow_at(self, step: int) -> float:
-        """The bag-of-words weight in force at optimizer step `step` (0 is the first)."""
-        if step >= self.chunk_bow_warmup_steps:
-            return self.chunk_bow_weight
-        return self.chunk_bow_weight * step / self.chunk_bow_warmup_steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """How parameters are updated: AdamW with a learning rate that is a pure function of the step."""
-
-    lr: float = 1e-3
-    """Peak learning rate."""
-    lr_schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    """Shape of the decay from `lr` after warm-up to `lr * min_lr_ratio` at `max_steps`."""
-    warmup_steps: int = 100
-    """Steps over which the learning rate rises linearly from 0 to `lr`."""
-    min_lr_ratio: float = 0.1
-    """Learning rate at `max_steps`, where the decay ends, as a share of `lr` (linear and cosine)."""
-    weight_decay: float = 0.01
-    """AdamW weight decay, on matrices only: biases, embeddings of the plan and the planner's logits have none."""
-    grad_clip: float = 1.0
-    """Largest gradient norm; a longer gradient is scaled down to it. 0 switches clipping off."""
-    max_steps: int = 1000
-    """Optimizer steps of the whole run."""
-    grad_accum_steps: int = 1
-    """Micro-batches that an optimizer step is split into, to save memory."""
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Arithmetic of the forward pass: fp32; bf16 by autocast; fp16 by autocast with loss scaling, on CUDA only."""
+    version: Literal["v1_filtered_mixture"] = "v1_filtered_mixture"
+    """Architecture; `v1_filtered_mixture` mixes per-plan token distributions with the filtered belief."""
+    fusion_dim: int = 256
+    """F, width at which the executor's state and the plan embedding are added."""
+    tie_embeddings: bool = False
+    """Whether the output projection is the token embedding; it needs fusion_dim to be token_dim."""
 
     def rules(self) -> list[Rule]:
         """Every rule on the fields, with whether it holds."""
         return [
-            ("lr", self.lr, "> 0 and finite", 0 < self.lr < float("inf")),
-            ("warmup_steps", self.warmup_steps, ">= 0", self.warmup_steps >= 0),
-            ("min_lr_ratio", self.min_lr_ratio, "between 0 and 1", 0 <= self.min_lr_ratio <= 1),
-            ("weight_decay", self.weight_decay, ">= 0 and finite", 0 <= self.weight_decay < float("inf")),
-            ("grad_clip", self.grad_clip, ">= 0 and finite", 0 <= self.grad_clip < float("inf")),
-            ("max_steps", self.max_steps, ">= 1", self.max_steps >= 1),
-            ("grad_accum_steps", self.grad_accum_steps, ">= 1", self.grad_accum_steps >= 1),
+            *super().rules(),
+            ("fusion_dim", self.fusion_dim, ">= 1", self.fusion_dim >= 1),
+            (
+                "tie_embeddings",
+                self.tie_embeddings,
+                f"false unless fusion_dim ({self.fusion_dim}) is token_dim ({self.token_dim})",
+                not self.tie_embeddings or self.fusion_dim == self.token_dim,
+            ),
         ]
 
-    def __post_init__(self) -> None:
-        check_rules(self.rules())
+
+@dataclass(frozen=True, kw_only=True)
+class V2Config(PlanSizes):
+    """A `v2_planner_required` model: every token comes from experts, one a plan state, weighted by the gate."""
+
+    version: Literal["v2_planner_required"] = "v2_planner_required"
+    """Architecture; `v2_planner_required` has no output that bypasses the plan."""
+    num_experts: int | None = None
+    """Expert heads; null or num_plan_states."""
+    future_horizon_chunks: int = 2
+    """Chunks that the future-contrastive loss looks ahead."""
+    planner_temperature: float = 1.0
+    """Divides the log of the gate's weights, and that of Gumbel commitments; 1 leaves the belief exact."""
+    token_filtering: bool = True
+    """Whether tokens update the belief inside a chunk; false leaves each chunk's prior in force to its end."""
+    lookahead_horizon: int = 1
+    """H, chunks ahead whose forecasts are averaged for the gate; without effect where the feedback scale is 0."""
+    lookahead_feedback_scale: float = 0.0
+    """Share of that forecast in the gate, 0 to 1; 0 leaves the belief exact."""
+    async_planner: bool = False
+    """Whether a sampler makes forecasts beside the tokens and reports them as events of their own."""
+    plan_commitment: Literal["soft", "gumbel_st"] = "soft"
+    """What a chunk is trained from: its belief, or a straight-through Gumbel-softmax sample of it."""
+    commitment_warmup_steps: int = 0
+    """Steps before sampled commitments begin."""
+    commitment_ramp_steps: int = 0
+    """Steps over which the share of the sample then rises linearly to its maximum."""
+    commitment_max_hard_fraction: float = 1.0
+    """Largest share of the sample in a chunk's starting state; the belief keeps the rest."""
+    plan_temperature_start: float | None = None
+    """Planner temperature at step 0, from which it moves linearly; null for planner_temperature throughout."""
+    plan_temperature_end: float | None = None
+    """Planner temperature at max_steps; given together with plan_temperature_start."""
+
+    def rules(self) -> list[Rule]:
+        """Every rule on the fields, with whether it holds."""
+        counts = ("lookahead_horizon", "future_horizon_chunks")
+        waits = ("commitment_warmup_steps", "commitment_ramp_steps")
+        shares = ("lookahead_feedback_scale", "commitment_max_hard_fraction")
+        start, end = self.plan_temperature_start, self.plan_temperature_end
+        return [
+            *super().rules(),
+            (
+                "num_experts",
+                self.num_experts,
+                f"null or num_plan_states ({self.num_plan_states})",
+                self.num_experts in (None, self.num_plan_states),
+            ),
+            *[(name, getattr(self, name), ">= 1", getattr(self, name) >= 1) for name in counts],
+            *[(name, getattr(self, name), ">= 0", getattr(self, name) >= 0) for name in waits],
+            *[(name, getattr(self, name), "between 0 and 1", 0 <= getattr(self, name) <= 1) for name in shares],
+            _temperature_rule("planner_temperature", self.planner_temperature),
+            *[_temperature_rule(name, getattr(self, name)) for name in ANNEALED if getattr(self, name) is not None],
+            (
+                "plan_temperature_end",
+                end,
+                "given together with plan_temperature_start, or neither",
+                (start is None) == (end is None),
+            ),
+        ]
+
+    def temperature_at(self, step: int, max_steps: int) -> float:
+        """The planner temperature after `step` of `max_steps` optimizer steps."""
+        start, end = self.plan_temperature_start, self.plan_temperature_end
+        if start is None or end is None:
+            return self.planner_temperature
+        return start + (end - start) * min(1.0, step / max_steps)
+
+    def hard_fraction_at(self, step: int) -> float:
+        """The share of the sampled commitment at optimizer step `step` (0 is the first)."""
+        if self.plan_commitment == "soft" or step < self.commitment_warmup_steps:
+            return 0.0
+        ramped = step - self.commitment_warmup_steps + 1
+        return self.commitment_max_hard_fraction * min(1.0, ramped / max(1, self.commitment_ramp_steps))
+
+
+ANNEALED = ("plan_temperature_start", "plan_temperature_end")
+
+
+def _temperature_rule(name: str, value: float) -> Rule:
+    return (name, value, "> 0 and finite", 0 < value < INFINITY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerLMConfig(ExecutorSizes):
+    """The control without a plan: the same executor and one softmax head."""
+
+    version: Literal["transformer_lm"] = "transformer_lm"
+    """Architecture; `transformer_lm` is an ordinary language model on the configured executor."""
+    tie_embeddings: bool = False
+    """Whether the output projection is the token embedding; it needs hidden_dim to be token_dim."""
+
+    def rules(self) -> list[Rule]:
+        """Every rule on the fields, with whether it holds."""
+        return [
+            *super().rules(),
+            (
+                "tie_embeddings",
+                self.tie_embeddings,
+                f"false unless hidden_dim ({self.hidden_dim}) is token_dim ({self.token_dim})",
+                not self.tie_embeddings or self.hidden_dim == self.token_dim,
+            ),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureOfSoftmaxesConfig(ExecutorSizes):
+    """The control without persistence: V2's heads, weighted by a gate that is computed from each hidden state."""
+
+    version: Literal["mixture_of_softmaxes"] = "mixture_of_softmaxes"
+    """Architecture; `mixture_of_softmaxes` has K heads and a gate without memory (Yang et al., 2018)."""
+    num_plan_states: int = 8
+    """K, number of heads."""
+
+    def rules(self) -> list[Rule]:
+        """Every rule on the fields, with whether it holds."""
+        return [
+            ("num_plan_states", self.num_plan_states, ">= 1", self.num_plan_states >= 1),
+            *super().rules(),
+        ]
+
+
+ModelConfig = V2Config | V1Config | TransformerLMConfig | MixtureOfSoftmaxesConfig
+"""Any model version's configuration; the versions are told apart by type, and by `version` in a file."""

@@ -1,14 +1,16 @@
 """Incremental generation: read the prompts once, then one token a step for every row of the batch."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from apelr_model.belief import forecast, log_mean_state
 from apelr_model.errors import ImpossibleObservationError
-from apelr_model.filter import forecast, log_mean_state
 from apelr_model.planner_lm import ModelState, PlannerLM, Prediction
+from apelr_model.policy import PlanPolicy
 from apelr_model.sampling import SamplingSettings, banned_by_ngram, choose, temper
 
 __all__ = ["GeneratedToken", "generate", "read_prompts"]
@@ -39,6 +41,8 @@ def generate(
     seeds: Sequence[int],
     eos_id: int | None = None,
     lookahead_steps: int = 0,
+    policy: PlanPolicy | None = None,
+    freeze_planner: bool = False,
     is_finished: Callable[[int], bool] | None = None,
 ) -> Iterator[GeneratedToken]:
     """Continue every prompt (ids, at least one each) by up to `max_new_tokens`, yielding tokens as they are made.
@@ -46,7 +50,9 @@ def generate(
     A row ends after `eos_id`, which is yielded, and where `is_finished(row)`, asked after each of its tokens has
     been taken, is true. Each row draws from its own generator, seeded by its entry of
     `seeds`: its text does not depend on the rest of the batch. `lookahead_steps` only reports; it never changes
-    a distribution. The prefix is read once; every later step reads one token. Sets the model to eval mode.
+    a distribution. The prefix is read once; every later step reads one token. `policy` says how the belief is used
+    (None: the model's own); with `freeze_planner` it stays, from the end of each prompt, what it is there. Sets the
+    model to eval mode.
     Raises ValueError for bad arguments, ImpossibleObservationError for a prompt of probability zero and
     NothingLeftError where sampling has nothing to choose from.
     """
@@ -55,7 +61,9 @@ def generate(
     def goes_on(row: int, token: int) -> bool:
         return token != eos_id and not (is_finished is not None and is_finished(row))
 
-    return _generate(model, prompts, settings, max_new_tokens, seeds, lookahead_steps, goes_on)
+    policy = model.policy if policy is None else model.check_policy(policy)
+    later = model.check_policy(replace(policy, freeze_after=0)) if freeze_planner else policy
+    return _generate(model, prompts, settings, max_new_tokens, seeds, lookahead_steps, (policy, later), goes_on)
 
 
 @torch.no_grad()
@@ -66,10 +74,11 @@ def _generate(
     max_new_tokens: int,
     seeds: Sequence[int],
     lookahead_steps: int,
+    policies: tuple[PlanPolicy, PlanPolicy],
     goes_on: Callable[[int, int], bool],
 ) -> Iterator[GeneratedToken]:
     model.eval()
-    state = read_prompts(model, prompts)
+    state = read_prompts(model, prompts, policy=policies[0])
     pending = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
     histories = [list(prompt) for prompt in prompts]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -78,10 +87,10 @@ def _generate(
         seen[row, list(prompt)] = True
     rows = list(range(len(prompts)))
     for _ in range(max_new_tokens):
-        prediction = model.predict(pending, state)
+        prediction = model.predict(pending, state, policy=policies[1])
         chosen = _draw(prediction, settings, seen, [histories[r] for r in rows], [generators[r] for r in rows])
         yield from _report(model, prediction, chosen, rows, lookahead_steps)
-        state = model.observe(prediction, chosen)
+        state = model.observe(prediction, chosen, policy=policies[1])
         ids = chosen.tolist()
         for row, token in zip(rows, ids, strict=True):
             histories[row].append(token)
@@ -97,7 +106,7 @@ def _generate(
 
 
 @torch.no_grad()
-def read_prompts(model: PlannerLM, prompts: Sequence[Sequence[int]]) -> ModelState:
+def read_prompts(model: PlannerLM, prompts: Sequence[Sequence[int]], *, policy: PlanPolicy | None = None) -> ModelState:
     """The state of each prompt (ids) after all of its tokens but the last have been read, and all been observed.
 
     Raises ImpossibleObservationError for a prompt that has probability zero under every path of plans.
@@ -111,7 +120,7 @@ def read_prompts(model: PlannerLM, prompts: Sequence[Sequence[int]]) -> ModelSta
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt)] = torch.tensor(prompt)
     ragged = None if bool((lengths == longest).all()) else lengths
-    state = model.read(ids[:, :-1], ids[:, 1:], state=start, lengths=ragged).state
+    state = model.read(ids[:, :-1], ids[:, 1:], state=start, lengths=ragged, policy=policy).state
     impossible = (state.log_belief == -torch.inf).all(-1)
     if bool(impossible.any()):
         raise ImpossibleObservationError(f"prompt {int(impossible.nonzero()[0])} has probability zero under every plan")
@@ -129,7 +138,7 @@ def _draw(
     log_probs = prediction.log_probs
     if settings.temperature not in (0, 1):
         tempered = temper(prediction.state_log_probs, settings.temperature)
-        log_probs = log_mean_state(prediction.log_belief, tempered)
+        log_probs = log_mean_state(prediction.log_gate, tempered)
     banned = [banned_by_ngram(ids, settings.no_repeat_ngram_size) for ids in histories]
     uniform = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
     return choose(log_probs, settings, seen=seen, banned=banned, uniform=uniform)
@@ -142,7 +151,7 @@ def _report(
     beliefs = prediction.log_belief.exp().tolist()
     ahead: list[list[list[float]]] = [[] for _ in rows]
     if lookahead_steps:
-        ahead = forecast(prediction.log_belief, model.planner.log_transition(), lookahead_steps).exp().tolist()
+        ahead = forecast(prediction.log_belief, model.log_transition(), lookahead_steps).exp().tolist()
     positions = prediction.position.tolist()
     for i, row in enumerate(rows):
         yield GeneratedToken(

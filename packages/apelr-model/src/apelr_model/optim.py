@@ -5,9 +5,12 @@ import math
 import torch
 from torch import nn
 
-from apelr_model.config import OptimConfig
+from apelr_model.training_config import OptimConfig
 
 __all__ = ["build_optimizer", "learning_rate"]
+
+PLAN_PARAMETERS = ("_logits", "plan_emb.weight", "plan_state_emb.weight", "plan_vocab_bias")
+"""How the names of matrices end that belong to the plan itself."""
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
@@ -30,7 +33,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim >= 2 and not name.endswith(("_logits", "plan_emb.weight", "plan_vocab_bias"))
+        is_matrix = parameter.ndim >= 2 and not name.endswith(PLAN_PARAMETERS)
         (decayed if is_matrix else plain).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},

@@ -1,30 +1,43 @@
 """The planner language model: executor, planner and head joined, for whole sequences and for single steps."""
 
+from dataclasses import fields
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from apelr_model.belief import log_mean_state
 from apelr_model.chunks import ChunkRule
-from apelr_model.config import ModelConfig, V1Config
+from apelr_model.config import ModelConfig, V1Config, V2Config
 from apelr_model.emissions import state_log_probs, target_log_probs
-from apelr_model.executor import Executor, GRUExecutor
-from apelr_model.filter import FilterResult, condition, filter_sequence, log_mean_state
-from apelr_model.head_v1 import V1Head
-from apelr_model.planner import Planner
+from apelr_model.executor import Carry, Executor
+from apelr_model.filter import FilterResult
+from apelr_model.head import Head
+from apelr_model.planner import FilterPlanner, Planner, PlanState
+from apelr_model.planner_versions import V2Planner
+from apelr_model.policy import EXACT, PlanPolicy
+from apelr_model.segments import Segments
 
-__all__ = ["ModelState", "PlannerLM", "Prediction", "Reading", "build_model"]
+__all__ = ["ModelState", "PlannerLM", "Prediction", "Reading"]
 
 
 class ModelState(NamedTuple):
     """Where B sequences stand after their last observed target; all that is needed to go on."""
 
-    carry: Tensor
+    carry: Carry
     """The executor's carry: every input up to, not including, the last observed target has been read."""
-    log_belief: Tensor
-    """[B, K] belief after the last observed target (log pi before the first); float64."""
-    position: Tensor
-    """[B] number of targets observed."""
+    plan: PlanState
+    """The planner's part."""
+
+    @property
+    def log_belief(self) -> Tensor:
+        """[B, K] belief after the last observed target (log pi before the first); float64."""
+        return self.plan.log_belief
+
+    @property
+    def position(self) -> Tensor:
+        """[B] number of targets observed."""
+        return self.plan.position
 
 
 class Reading(NamedTuple):
@@ -35,9 +48,13 @@ class Reading(NamedTuple):
     state_log_probs: Tensor
     """[B, T, K] log p(y_t | x_<=t, z = k), nats."""
     filtered: FilterResult
-    """Beliefs before and after each target, and the targets' log-probabilities."""
-    chunk_index: list[int]
-    """The chunk of each of the T targets."""
+    """Beliefs before and after each target, gates, and the targets' log-probabilities."""
+    segments: Segments
+    """The runs of targets between chunk boundaries and restarts."""
+    evidence: Tensor | None
+    """[B, S, K] log-weights of the boundary evidence at the start of each run; None without evidence."""
+    positions: Tensor
+    """[1 or B, T] number of targets of the same document before each target."""
     state: ModelState
     """Where every row stands after its last (unpadded) target."""
 
@@ -49,24 +66,33 @@ class Prediction(NamedTuple):
     """[B, V] log p(y | x), the mixture over plan states."""
     state_log_probs: Tensor
     """[B, K, V] log p(y | x, z = k)."""
-    log_belief: Tensor
-    """[B, K] belief before the target, any boundary crossed; this is the gate."""
-    carry: Tensor
-    position: Tensor
+    log_gate: Tensor
+    """[B, K] log-weights of the plan states in the mixture."""
+    carry: Carry
+    plan: PlanState
+    """The planner's part before the target, any boundary crossed."""
+
+    @property
+    def log_belief(self) -> Tensor:
+        """[B, K] belief before the target."""
+        return self.plan.log_belief
+
+    @property
+    def position(self) -> Tensor:
+        """[B] number of targets observed."""
+        return self.plan.position
 
 
 class PlannerLM(nn.Module):
-    """p(y_t | x_<=t) = sum_k b_t(k) p(y_t | h_t, z = k), with b the exactly filtered belief."""
+    """p(y_t | x_<=t) = sum_k gate_t(k) p(y_t | h_t, z = k): the gate is made by the planner, in all but its controls
+    from the exactly filtered belief.
+
+    Any `Executor`, `Planner` and `Head` can be joined; `build_model` joins those that a configuration names. Where a
+    method takes a `policy`, None means the model's own (`policy`).
+    """
 
     def __init__(
-        self,
-        config: ModelConfig,
-        vocab_size: int,
-        *,
-        executor: Executor,
-        planner: Planner,
-        head: V1Head,
-        chunks: ChunkRule,
+        self, config: ModelConfig, vocab_size: int, *, executor: Executor, planner: Planner, head: Head
     ) -> None:
         super().__init__()
         self.config = config
@@ -74,29 +100,63 @@ class PlannerLM(nn.Module):
         self.executor = executor
         self.planner = planner
         self.head = head
-        self.chunks = chunks
+
+    @property
+    def num_plan_states(self) -> int:
+        """K; 1 in a model without a plan."""
+        return self.planner.num_plan_states
+
+    @property
+    def chunks(self) -> ChunkRule:
+        """Where chunk boundaries fall."""
+        return self.planner.chunks
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.planner.initial_logits.device
+        return next(self.parameters()).device
+
+    @property
+    def policy(self) -> PlanPolicy:
+        """The model's own use of its belief: `EXACT`, or what a V2 configuration and its temperature say."""
+        if not isinstance(self.config, V2Config) or not isinstance(self.planner, V2Planner):
+            return EXACT
+        return PlanPolicy(
+            temperature=float(self.planner.temperature),
+            lookahead_horizon=self.config.lookahead_horizon,
+            feedback_scale=self.config.lookahead_feedback_scale,
+            token_filtering=self.config.token_filtering,
+        )
+
+    def check_policy(self, policy: PlanPolicy) -> PlanPolicy:
+        """The policy itself; ValueError with a line for each of its fields that this version does not have."""
+        own, usable = self.policy, policy_fields(self.config)
+        foreign = [
+            f"{self.config.version} has no {each.name}: it belongs to {_owners(each.name)}"
+            for each in fields(PlanPolicy)
+            if each.name not in usable and getattr(policy, each.name) != getattr(own, each.name)
+        ]
+        states = self.num_plan_states
+        if policy.force_state is not None and policy.force_state >= states:
+            foreign.append(f"force_state must be between 0 and {states - 1}, got {policy.force_state}")
+        if foreign:
+            raise ValueError("\n".join(foreign))
+        return policy
+
+    def set_schedule(self, step: int, max_steps: int) -> None:
+        """Set what a V2 configuration lets depend on the optimizer step: planner temperature and hard fraction."""
+        if isinstance(self.config, V2Config) and isinstance(self.planner, V2Planner):
+            self.planner.temperature.fill_(self.config.temperature_at(step, max_steps))
+            self.planner.hard_fraction = self.config.hard_fraction_at(step)
 
     def initial_state(self, batch_size: int) -> ModelState:
         """The state of `batch_size` sequences of which nothing has been read."""
-        log_initial = self.planner.log_initial()
-        return ModelState(
-            self.executor.initial_carry(batch_size),
-            log_initial.expand(batch_size, -1),
-            torch.zeros(batch_size, dtype=torch.long, device=self.device),
-        )
+        return ModelState(self.executor.initial_carry(batch_size), self.planner.initial_state(batch_size))
 
     def select_rows(self, state: ModelState, rows: Tensor) -> ModelState:
         """The state of the given rows (integers [N]) of the batch, in that order."""
-        return ModelState(
-            self.executor.select_rows(state.carry, rows),
-            state.log_belief.index_select(0, rows.to(state.log_belief.device)),
-            state.position.index_select(0, rows),
-        )
+        plan = PlanState(*(tensor.index_select(0, rows.to(tensor.device)) for tensor in state.plan))
+        return ModelState(self.executor.select_rows(state.carry, rows), plan)
 
     def read(
         self,
@@ -105,100 +165,86 @@ class PlannerLM(nn.Module):
         *,
         state: ModelState | None = None,
         lengths: Tensor | None = None,
+        positions: Tensor | None = None,
+        policy: PlanPolicy | None = None,
+        keep_state: bool = True,
     ) -> Reading:
-        """inputs [B, T], targets [B, T] (the inputs one step on), lengths [B] -> Reading.
+        """inputs [B, T], targets [B, T] (the inputs one step on), lengths [B], positions [B, T] -> Reading.
 
-        `lengths` counts each row's unpadded targets (right padding; default: all T). `state` goes on from
-        an earlier reading; its rows must all stand at the same position, else ValueError. This one
+        `lengths` counts each row's unpadded targets (right padding; default: all T). `state` goes on from an earlier
+        reading. `positions` counts the targets of the same document before each target (default: on from the state);
+        where it is 0, executor and belief start afresh. Without `keep_state` the executor need not remember anything
+        for later (a transformer keeps no keys), and the state that comes back cannot be gone on from. This one
         function serves training, evaluation, scoring and prompt ingestion.
         """
         batch, steps = inputs.shape
         start = self.initial_state(batch) if state is None else state
-        first = int(start.position[0])
-        if bool((start.position != first).any()):
-            raise ValueError("read() needs every row of the state at the same position")
-        hidden, carry = self.executor(inputs, start.carry, lengths)
-        valid = lengths is None or torch.arange(steps, device=inputs.device) < lengths.unsqueeze(1)
-        mask = valid if isinstance(valid, Tensor) else None
-        emissions = target_log_probs(self.head, hidden.flatten(0, 1), targets.flatten()).unflatten(0, (batch, steps))
-        chunk_index = self.chunks.index(first, steps)
-        entered = [t for t in range(steps) if t == 0 or chunk_index[t] != chunk_index[t - 1]]
-        filtered = filter_sequence(
-            emissions,
-            start.log_belief,
-            self.planner.log_transition(),
-            chunk_index,
-            evidence=self.planner.evidence(hidden[:, entered]),
-            mask=mask,
-            start_chunk=self.chunks.chunk_of(first - 1),
+        policy = self.policy if policy is None else self.check_policy(policy)
+        restarts = None
+        if positions is None:
+            positions = _clock(start.position, steps)
+        else:
+            restarts = positions == 0
+            if state is None:
+                restarts[:, 0] = False
+        carried = start.carry if keep_state or state is not None else None
+        hidden, carry = self.executor(inputs, carried, lengths=lengths, restarts=restarts)
+        found = target_log_probs(self.head, hidden.flatten(0, 1), targets.flatten()).unflatten(0, (batch, steps))
+        plan = self.planner.read(
+            hidden,
+            found,
+            start.plan,
+            policy,
+            positions=positions,
+            lengths=lengths,
         )
-        after = self._state_after(start, carry, filtered, lengths)
-        return Reading(hidden, emissions, filtered, chunk_index, after)
+        return Reading(
+            hidden, found, plan.filtered, plan.segments, plan.evidence, positions, ModelState(carry, plan.state)
+        )
 
-    def _state_after(
-        self, start: ModelState, carry: Tensor, filtered: FilterResult, lengths: Tensor | None
-    ) -> ModelState:
-        steps = filtered.log_belief.shape[1]
-        if lengths is None:
-            return ModelState(carry, filtered.log_belief_after[:, -1], start.position + steps)
-        last = (lengths - 1).clamp(min=0).to(filtered.log_belief.device)
-        chosen = filtered.log_belief_after[torch.arange(len(last), device=last.device), last]
-        untouched = (lengths == 0).to(chosen.device).unsqueeze(1)
-        log_belief = torch.where(untouched, start.log_belief.to(chosen), chosen)
-        return ModelState(carry, log_belief, start.position + lengths)
-
-    def predict(self, ids: Tensor, state: ModelState) -> Prediction:
+    def predict(self, ids: Tensor, state: ModelState, *, policy: PlanPolicy | None = None) -> Prediction:
         """ids [B]: the input each row reads next -> Prediction of the target that follows it.
 
         Rows may stand at different positions: each crosses a chunk boundary where its own position says so.
         """
         hidden, carry = self.executor(ids.unsqueeze(1), state.carry)
         hidden = hidden[:, 0]
-        log_belief = self.planner.enter(state.log_belief, hidden, self.chunks.crosses(state.position))
+        plan, gate = self.planner.enter(state.plan, hidden, self.policy if policy is None else policy)
         log_probs = state_log_probs(self.head, hidden)
-        return Prediction(log_mean_state(log_belief, log_probs), log_probs, log_belief, carry, state.position)
+        return Prediction(log_mean_state(gate, log_probs), log_probs, gate, carry, plan)
 
-    def observe(self, prediction: Prediction, ids: Tensor) -> ModelState:
+    def observe(self, prediction: Prediction, ids: Tensor, *, policy: PlanPolicy | None = None) -> ModelState:
         """ids [B]: the target that came -> the state after it."""
         rows = torch.arange(len(ids), device=ids.device)
         seen = prediction.state_log_probs[rows, :, ids]
-        return ModelState(prediction.carry, condition(prediction.log_belief, seen), prediction.position + 1)
+        plan = self.planner.observe(prediction.plan, seen, self.policy if policy is None else policy)
+        return ModelState(prediction.carry, plan)
+
+    def log_transition(self) -> Tensor:
+        """-> log P [K, K]; ValueError in a control, which has no plan to carry on."""
+        if not isinstance(self.planner, FilterPlanner):
+            raise ValueError(f"{self.config.version} has no plan to look ahead with")
+        return self.planner.log_transition()
 
 
-def build_model(config: ModelConfig, vocab_size: int) -> PlannerLM:
-    """The model that a configuration describes, with fresh parameters: the one place that picks a version."""
-    if vocab_size < 2:
-        raise ValueError(f"vocab_size must be >= 2, got {vocab_size}")
-    match config:
-        case V1Config():
-            return _build_v1(config, vocab_size)
-    raise TypeError(f"config must be one of V1Config, got {type(config).__name__}")
+def policy_fields(config: ModelConfig) -> frozenset[str]:
+    """The fields of `PlanPolicy` that make sense in a model of that configuration."""
+    if isinstance(config, V2Config):
+        return frozenset(each.name for each in fields(PlanPolicy))
+    if isinstance(config, V1Config):
+        return frozenset(("mode", "force_state", "freeze_after"))
+    return frozenset(("mode", "force_state")) if hasattr(config, "num_plan_states") else frozenset()
 
 
-def _build_v1(config: V1Config, vocab_size: int) -> PlannerLM:
-    return PlannerLM(
-        config,
-        vocab_size,
-        executor=GRUExecutor(
-            vocab_size=vocab_size,
-            token_dim=config.token_dim,
-            hidden_dim=config.hidden_dim,
-            num_layers=config.num_layers,
-            dropout=config.dropout,
-        ),
-        planner=Planner(
-            num_plan_states=config.num_plan_states,
-            hidden_dim=config.hidden_dim,
-            context_scale=config.planner_context_scale,
-            self_bias=config.planner_self_bias,
-            boundary_evidence=config.boundary_evidence,
-        ),
-        head=V1Head(
-            vocab_size=vocab_size,
-            num_plan_states=config.num_plan_states,
-            hidden_dim=config.hidden_dim,
-            fusion_dim=config.fusion_dim,
-            dropout=config.dropout,
-        ),
-        chunks=ChunkRule(chunk_size=config.chunk_size, offset=0),
-    )
+def _owners(name: str) -> str:
+    """The versions whose policy has that field, in words."""
+    if name in ("mode", "force_state"):
+        return "versions with plan states"
+    return "v1_filtered_mixture and v2_planner_required" if name == "freeze_after" else "v2_planner_required"
+
+
+def _clock(position: Tensor, steps: int) -> Tensor:
+    """position [B] -> [1, T] where all rows stand at the same one, else [B, T]."""
+    alike = bool((position == position[0]).all())
+    start = position[:1] if alike else position
+    return start.unsqueeze(1) + torch.arange(steps, device=position.device)

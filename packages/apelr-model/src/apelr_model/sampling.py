@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apelr_model.config import Rule, check_rules
 from apelr_model.errors import NonFiniteError
+from apelr_model.rules import Rule, check_rules
 
 __all__ = [
     "NothingLeftError",

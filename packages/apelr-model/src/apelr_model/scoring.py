@@ -8,9 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from apelr_model.batch_statistics import mixture_statistics, read_batch, recognizer_kl
+from apelr_model.batches import TokenBatch
 from apelr_model.losses import belief_entropy, kl_to_uniform
-from apelr_model.objective import TokenBatch, batch_statistics
+from apelr_model.planner import FilterPlanner
 from apelr_model.planner_lm import PlannerLM
+from apelr_model.planner_versions import V1Planner
+from apelr_model.policy import PlanPolicy
 
 __all__ = ["Evaluation", "Score", "evaluate", "score"]
 
@@ -25,15 +29,18 @@ class Score(NamedTuple):
     """[T] log p(y_t | x_<=t), nats; minus infinity where the target is impossible."""
     log_belief: Tensor
     """[T, K] belief before each target."""
+    log_gate: Tensor
+    """[T, K] log-weights of the plan states in each target's prediction: the belief, unless the policy says more."""
     chunk_index: list[int]
     """[T] the chunk of each target."""
 
 
 @torch.no_grad()
-def score(model: PlannerLM, ids: Sequence[int]) -> Score:
+def score(model: PlannerLM, ids: Sequence[int], *, policy: PlanPolicy | None = None) -> Score:
     """ids x_0 ... x_T (two or more) -> Score of the targets x_1 ... x_T. Any length; sets the model to eval mode.
 
-    Raises ValueError for fewer than two ids or an id outside the vocabulary.
+    `policy` says how the belief is used (None: the model's own). Raises ValueError for fewer than two ids, an id
+    outside the vocabulary, or a policy that the model does not have.
     """
     if len(ids) < 2:
         raise ValueError(f"scoring needs at least 2 ids (one to read, one to predict), got {len(ids)}")
@@ -43,15 +50,16 @@ def score(model: PlannerLM, ids: Sequence[int]) -> Score:
     model.eval()
     row = torch.tensor([list(ids)], device=model.device)
     state = model.initial_state(1)
-    log_probs, beliefs, chunks = [], [], []
+    log_probs, beliefs, gates, chunks = [], [], [], []
     for start in range(0, len(ids) - 1, SEGMENT):
         end = min(start + SEGMENT, len(ids) - 1)
-        reading = model.read(row[:, start:end], row[:, start + 1 : end + 1], state=state)
+        reading = model.read(row[:, start:end], row[:, start + 1 : end + 1], state=state, policy=policy)
         state = reading.state
         log_probs.append(reading.filtered.token_log_prob[0])
         beliefs.append(reading.filtered.log_belief[0])
-        chunks += reading.chunk_index
-    return Score(torch.cat(log_probs), torch.cat(beliefs), chunks)
+        gates.append(reading.filtered.log_gate[0])
+        chunks += model.chunks.chunks(reading.positions[0]).tolist()
+    return Score(torch.cat(log_probs), torch.cat(beliefs), torch.cat(gates), chunks)
 
 
 class Evaluation(NamedTuple):
@@ -67,12 +75,12 @@ class Evaluation(NamedTuple):
     """Of the belief after each target, nats."""
     usage_kl: float
     """KL(mean belief after the target || uniform) over the whole set, nats."""
-    chunk_bow: float
-    """Bag-of-words cross-entropy of a chunk under the plan known at its start, nats per token."""
     plan_mi: float
-    """Mutual information of plan and next token under the belief before it, nats per target."""
-    chunk_post_kl: float
-    """Symmetric KL of recognizer and filtered belief at chunk ends, nats."""
+    """Mutual information of plan and next token under the gate, nats per target."""
+    chunk_bow: float | None
+    """Bag-of-words cross-entropy of a chunk under the plan known at its start, nats per token; None without chunks."""
+    chunk_post_kl: float | None
+    """Symmetric KL of V1's recognizer and the filtered belief at chunk ends, nats; None in other versions."""
     usage: tuple[float, ...]
     """[K] mean belief after the target."""
     targets: int
@@ -80,29 +88,36 @@ class Evaluation(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate(model: PlannerLM, batches: Iterable[TokenBatch], *, text_bytes: int | None = None) -> Evaluation:
+def evaluate(
+    model: PlannerLM,
+    batches: Iterable[TokenBatch],
+    *,
+    text_bytes: int | None = None,
+    policy: PlanPolicy | None = None,
+) -> Evaluation:
     """NLL and planner diagnostics over all batches; `text_bytes` is what their targets stand for, in all.
 
-    Leaves the model in the mode (train or eval) it was in and draws no random number. Raises ValueError for no
-    batch and ImpossibleObservationError where a target has probability zero.
+    `policy` says how the belief is used (None: the model's own). Leaves the model in the mode (train or eval) it was
+    in and draws no random number. Raises ValueError for no batch and ImpossibleObservationError where a target has
+    probability zero.
     """
     sums = dict.fromkeys(("nll", "belief_entropy", "plan_mi", "chunk_bow", "chunk_post_kl"), 0.0)
-    usage = torch.zeros(model.config.num_plan_states, dtype=torch.float64)
+    usage = torch.zeros(model.num_plan_states, dtype=torch.float64)
     targets = chunks = 0
+    planner = model.planner
     with _eval_mode(model):
         for batch in batches:
-            found = batch_statistics(model, batch.to(model.device), with_mixtures=True, with_recognizer=True)
-            assert found.plan_mi is not None
-            assert found.chunk_bow is not None
-            assert found.chunk_post_kl is not None
+            found = read_batch(model, batch.to(model.device), policy=policy)
+            mixed = mixture_statistics(model, found)
             sums["nll"] += float(found.token_nll.sum())
             sums["belief_entropy"] += float(belief_entropy(found.log_belief_after).sum())
-            sums["plan_mi"] += float(found.plan_mi.double().sum())
-            sums["chunk_bow"] += float(found.chunk_bow.double().sum())
-            sums["chunk_post_kl"] += float(found.chunk_post_kl.sum())
+            sums["plan_mi"] += float(mixed.plan_mi.double().sum())
+            sums["chunk_bow"] += float(mixed.chunk_bow.double().sum())
+            if isinstance(planner, V1Planner):
+                sums["chunk_post_kl"] += float(recognizer_kl(planner, found).sum())
             usage += found.log_belief_after.exp().sum(0).cpu()
             targets += len(found.token_nll)
-            chunks += len(found.chunk_bow)
+            chunks += len(mixed.chunk_bow)
     if targets == 0:
         raise ValueError("evaluation needs at least one batch with a target")
     nll = sums["nll"] / targets
@@ -112,9 +127,9 @@ def evaluate(model: PlannerLM, batches: Iterable[TokenBatch], *, text_bytes: int
         bits_per_byte=sums["nll"] / math.log(2) / text_bytes if text_bytes else None,
         belief_entropy=sums["belief_entropy"] / targets,
         usage_kl=float(kl_to_uniform(usage / targets)),
-        chunk_bow=sums["chunk_bow"] / chunks,
         plan_mi=sums["plan_mi"] / targets,
-        chunk_post_kl=sums["chunk_post_kl"] / chunks,
+        chunk_bow=sums["chunk_bow"] / chunks if isinstance(planner, FilterPlanner) else None,
+        chunk_post_kl=sums["chunk_post_kl"] / chunks if isinstance(planner, V1Planner) else None,
         usage=tuple((usage / targets).tolist()),
         targets=targets,
         text_bytes=text_bytes,

@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from apelr_model.batches import TokenBatch
 from apelr_model.checkpoint_checks import check_training_state, compare_tensors
-from apelr_model.config import OptimConfig, V1LossWeights
 from apelr_model.errors import NonFiniteError
-from apelr_model.objective import TERM_NAMES, TokenBatch, count_chunks, loss_terms, total_loss
+from apelr_model.objective import TERM_NAMES, loss_terms, step_totals, total_loss
 from apelr_model.optim import build_optimizer, learning_rate
 from apelr_model.planner_lm import PlannerLM
+from apelr_model.training_config import LossWeights, OptimConfig
 
 __all__ = ["StepReport", "Trainer", "check_precision"]
 
@@ -50,7 +51,7 @@ class Trainer:
     The data need no state: the rows of step s are a function of the seed and s.
     """
 
-    def __init__(self, model: PlannerLM, optim: OptimConfig, weights: V1LossWeights) -> None:
+    def __init__(self, model: PlannerLM, optim: OptimConfig, weights: LossWeights) -> None:
         """Raises ValueError where the precision cannot be had on the model's device."""
         check_precision(optim.precision, model.device)
         device = model.device.type
@@ -72,6 +73,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
+        self.model.set_schedule(self.step, self.optim.max_steps)
         self.optimizer.zero_grad(set_to_none=True)
         loss, terms, usage = self._accumulate(batch)
         norm = self._clip()
@@ -81,29 +83,23 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
+        self.model.set_schedule(self.step, self.optim.max_steps)
         return StepReport(self.step, loss, terms, rate, float(norm), int(batch.lengths.sum()), usage)
 
     def _accumulate(self, batch: TokenBatch) -> tuple[float, dict[str, float], tuple[float, ...]]:
         """Add up the gradients of all micro-batches; the loss, terms and plan usage of the full batch."""
         parts = self.optim.grad_accum_steps
-        total_targets, total_chunks = int(batch.lengths.sum()), count_chunks(self.model, batch)
+        totals = step_totals(self.model, batch, self.weights, micro_batches=parts)
         loss_sum = 0.0
         sums: dict[str, float] = {}
-        usage = torch.zeros(self.model.config.num_plan_states, dtype=torch.float64)
+        usage = torch.zeros(self.model.num_plan_states, dtype=torch.float64)
         for micro in batch.split(parts):
             with torch.autocast(
                 self.model.device.type,
                 dtype=DTYPES[self.optim.precision],
                 enabled=self.optim.precision != "fp32",
             ):
-                terms = loss_terms(
-                    self.model,
-                    micro,
-                    self.weights,
-                    total_targets=total_targets,
-                    total_chunks=total_chunks,
-                    micro_batches=parts,
-                )
+                terms = loss_terms(self.model, micro, self.weights, totals=totals)
             loss = total_loss(terms, self.weights, self.step)
             self.scaler.scale(loss).backward()
             loss_sum += float(loss.detach())

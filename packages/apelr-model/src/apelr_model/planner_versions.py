@@ -1,0 +1,54 @@
+"""The planners of V1 and V2: the same filter, and what each version's losses train beside it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from apelr_model.chunks import ChunkRule
+from apelr_model.config import V1Config, V2Config
+from apelr_model.planner import FilterPlanner
+
+__all__ = ["V1Planner", "V2Planner"]
+
+
+class V1Planner(FilterPlanner):
+    """V1's chain of plans, with a recognizer that guesses a chunk's plan from its complete text."""
+
+    def __init__(self, config: V1Config) -> None:
+        super().__init__(
+            **_sizes(config), summary="last_state", chunks=ChunkRule(chunk_size=config.chunk_size, offset=0)
+        )
+        self.recognizer = nn.Linear(config.hidden_dim, config.num_plan_states)
+
+    def recognize(self, chunk_mean: Tensor) -> Tensor:
+        """chunk_mean [..., D] (mean executor state of a whole chunk) -> log-probabilities [..., K].
+
+        A training aid, never used to predict.
+        """
+        with torch.autocast(chunk_mean.device.type, enabled=False):
+            logits: Tensor = self.recognizer(chunk_mean.to(self.recognizer.weight.dtype))
+        return logits.log_softmax(-1)
+
+
+class V2Planner(FilterPlanner):
+    """V2's chain of plans, with embeddings of the states and a projection of chunks for the contrastive loss."""
+
+    def __init__(self, config: V2Config) -> None:
+        super().__init__(
+            **_sizes(config), summary="chunk_mean", chunks=ChunkRule(chunk_size=config.chunk_size, offset=1)
+        )
+        self.plan_state_emb = nn.Embedding(config.num_plan_states, config.hidden_dim)
+        self.future_proj = nn.Linear(config.hidden_dim, config.hidden_dim, bias=False)
+        self.temperature: Tensor
+        self.register_buffer("temperature", torch.tensor(config.temperature_at(0, 1)))
+
+
+def _sizes(config: V1Config | V2Config) -> dict[str, Any]:
+    return {
+        "num_plan_states": config.num_plan_states,
+        "hidden_dim": config.hidden_dim,
+        "context_scale": config.planner_context_scale,
+        "self_bias": config.planner_self_bias,
+        "boundary_evidence": config.boundary_evidence,
+    }
