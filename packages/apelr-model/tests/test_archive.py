@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from apelr_model import archive
-from apelr_model.archive import flush_folder, link_or_copy, verify_archive
+from apelr_model.archive import flush_folder, link_or_copy, read_pickle, verify_archive
 
 
 @pytest.fixture
@@ -113,3 +113,46 @@ def test_the_descriptor_is_closed_when_the_flush_fails(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="input/output error"):
         flush_folder(tmp_path)
     assert len(closed) == 1
+
+
+def test_records_that_share_their_bytes_are_refused(saved, tmp_path):
+    """A small file whose many records are all the same large one."""
+    torch.save(torch.arange(1000.0), saved)
+    whole = saved.read_bytes()
+    with zipfile.ZipFile(saved) as archive:
+        start = archive.start_dir
+    entry = whole.rindex(b"saved/data/0") - 46
+    size = 46 + sum(int.from_bytes(whole[entry + at : entry + at + 2], "little") for at in (28, 30, 32))
+    copies = b"".join(whole[entry : entry + size].replace(b"data/0", b"dat%03d" % i) for i in range(1000))
+    path = tmp_path / "overlapping.pt"
+    directory = whole[start : entry + size] + copies
+    end = bytearray(whole[whole.rindex(b"PK\x05\x06") :])
+    count = int.from_bytes(end[10:12], "little") + 1000
+    end[8:10] = end[10:12] = count.to_bytes(2, "little")
+    end[12:16] = len(directory).to_bytes(4, "little")
+    path.write_bytes(whole[:start] + directory + bytes(end))
+    with pytest.raises(zipfile.BadZipFile, match=r"^its records are larger than the file$"):
+        verify_archive(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_records_of_one_name_are_refused(saved):
+    with zipfile.ZipFile(saved, "a") as archive:
+        archive.writestr("saved/data.pkl", b"other")
+    with pytest.raises(zipfile.BadZipFile, match=r"^its directory is wrong$"):
+        verify_archive(saved)
+
+
+def test_a_comment_in_the_directory_is_refused(saved):
+    with zipfile.ZipFile(saved, "a") as archive:
+        archive.comment = b"where another reader might find another directory"
+    with pytest.raises(zipfile.BadZipFile, match=r"^its directory is wrong$"):
+        verify_archive(saved)
+
+
+def test_the_pickle_is_the_one_there_is(saved):
+    assert read_pickle(saved).startswith(b"\x80\x02")
+    with zipfile.ZipFile(saved, "a") as archive:
+        archive.writestr("other/data.pkl", b"")
+    with pytest.raises(zipfile.BadZipFile, match=r"^it holds 2 records data\.pkl$"):
+        read_pickle(saved)

@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 
-__all__ = ["DAMAGE", "flush_folder", "link_or_copy", "verify_archive"]
+__all__ = ["DAMAGE", "flush_folder", "link_or_copy", "read_pickle", "verify_archive"]
 
 DOS_FOLDER = 0x10
 """The bit of a zip record's attributes that makes it a folder."""
@@ -22,6 +23,8 @@ DAMAGE = (
     TypeError,
     AttributeError,
     AssertionError,
+    OverflowError,
+    struct.error,
     zipfile.BadZipFile,
 )
 """What zipfile and torch raise on a file that is damaged or no checkpoint."""
@@ -31,17 +34,32 @@ def verify_archive(path: Path) -> None:
     """Raise zipfile.BadZipFile where the archive, a record's header or the CRC-32 of a record is wrong.
 
     Records are stored plain. A flipped bit in a header could call one compressed, or a folder, whose bytes
-    `torch.load` would leave unread and uninitialised.
+    `torch.load` would leave unread and uninitialised. Together they are no larger than the file, so that none
+    share their bytes, and no two have one name, so that every reader finds the same ones.
     """
     with zipfile.ZipFile(path) as archive:
-        if not archive.infolist():
+        records = archive.infolist()
+        if not records:
             raise zipfile.BadZipFile("the archive is empty")
-        for record in archive.infolist():
+        if sum(record.file_size for record in records) > path.stat().st_size:
+            raise zipfile.BadZipFile("its records are larger than the file")
+        if len({record.filename for record in records}) < len(records) or archive.comment:
+            raise zipfile.BadZipFile("its directory is wrong")
+        for record in records:
             is_folder = record.is_dir() or record.external_attr & DOS_FOLDER
             if is_folder or record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
                 raise zipfile.BadZipFile(f"header of record {record.filename} is wrong")
         if bad := archive.testzip():
             raise zipfile.BadZipFile(f"checksum of record {bad} is wrong")
+
+
+def read_pickle(path: Path) -> bytes:
+    """The archive's one pickle, `<any folder>/data.pkl`. Raises zipfile.BadZipFile where there is not exactly one."""
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
+        if len(names) != 1:
+            raise zipfile.BadZipFile(f"it holds {len(names)} records data.pkl")
+        return archive.read(names[0])
 
 
 def link_or_copy(source: Path, destination: Path) -> None:

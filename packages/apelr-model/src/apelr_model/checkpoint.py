@@ -2,11 +2,12 @@
 
 A file is `torch.save`'s zip archive of plain data and tensors, read back with `weights_only=True` and nothing
 else. The archive's own CRC-32 of every record is its checksum: it is verified before a new file gets its
-name, and before a file is read. Layout and guarantees: docs/checkpoints.md.
+name, and before a file is read. Files of the prototype are read too. Layout, guarantees: docs/checkpoints.md.
 """
 
 import os
 import platform
+import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,7 +17,7 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor
 
-from apelr_model.archive import DAMAGE, flush_folder, link_or_copy, verify_archive
+from apelr_model.archive import DAMAGE, flush_folder, link_or_copy, read_pickle, verify_archive
 from apelr_model.build import build_model
 from apelr_model.checkpoint_checks import (
     FORMAT,
@@ -27,9 +28,11 @@ from apelr_model.checkpoint_checks import (
 )
 from apelr_model.config import ModelConfig
 from apelr_model.errors import CheckpointError
+from apelr_model.plain_pickle import check_pickle
 from apelr_model.planner_lm import PlannerLM
+from apelr_model.prototype import RecordedTokenizer, is_prototype, read_prototype
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
 
 LATEST_NAME = "checkpoint.pt"
 
@@ -58,6 +61,12 @@ class Checkpoint:
         default_factory=lambda: {"torch": str(torch.__version__), "python": platform.python_version()}
     )
     """Versions of the libraries that wrote the file."""
+    recorded_tokenizer: RecordedTokenizer | None = None
+    """What a file of the prototype says of its tokenizer, which it does not carry; None for files of today."""
+    notices: tuple[str, ...] = ()
+    """What whoever uses the file should be told, a line each; not saved."""
+    training_notices: tuple[str, ...] = ()
+    """What whoever trains on should be told beside that, a line each; not saved."""
 
     def check_fits(self, config: ModelConfig, where: str) -> None:
         """Raise CheckpointError, naming `where` and the tensor, unless the parameters fit a model of that config."""
@@ -67,7 +76,7 @@ class Checkpoint:
     def build_model(self, device: torch.device | str = "cpu") -> PlannerLM:
         """The model with the stored parameters, on `device`."""
         model = build_model(self.model_config, self.vocab_size)
-        dtype = self.model["planner.initial_logits"].dtype
+        dtype = next(iter(self.model.values())).dtype
         model.to(dtype=dtype).load_state_dict(self.model, strict=True)
         return model.to(device)
 
@@ -86,16 +95,7 @@ def save_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Path:
     for left in folder.glob("step-*.pt.tmp"):  # by a killed save, maybe as a second name of a complete file
         left.unlink()
     try:
-        with temporary.open("wb") as file:
-            torch.save(_to_content(checkpoint), file)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            verify_archive(temporary)
-        except BadZipFile as error:
-            raise CheckpointError(f"{path} was not written: what reached the disk is damaged ({error})") from error
-        temporary.replace(path)
-        flush_folder(folder)
+        _write(path, temporary, checkpoint)
         link_or_copy(path, temporary)
         temporary.replace(run_dir / LATEST_NAME)
         flush_folder(run_dir)
@@ -104,27 +104,68 @@ def save_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint file, or the newest one of a run folder, onto the CPU.
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write one checkpoint file under any name, in place of what is there; complete or not at all, as a save is.
 
+    Raises OSError; CheckpointError where what reached the disk is damaged.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        _write(path, temporary, checkpoint)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(path: Path, temporary: Path, checkpoint: Checkpoint) -> None:
+    """Write and verify under the temporary name, then give the file its own."""
+    with temporary.open("wb") as file:
+        torch.save(_to_content(checkpoint), file)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        verify_archive(temporary)
+    except BadZipFile as error:
+        raise CheckpointError(f"{path} was not written: what reached the disk is damaged ({error})") from error
+    temporary.replace(path)
+    flush_folder(path.parent)
+
+
+def load_checkpoint(path: Path, *, allow_unexpected: bool = False) -> Checkpoint:
+    """Read a checkpoint file, or the newest one of a run folder, onto the CPU; files of the prototype as well.
+
+    With `allow_unexpected`, tensors that a prototype's model does not have are left out, with a notice.
     Raises CheckpointError with one line naming the file: not found, not a checkpoint, damaged, of a newer
     format or unknown model version, or tensors that disagree with the file's own config.
     """
     path = _resolve(path)
-    try:
-        verify_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is refused: it holds something other than plain data and tensors, or is damaged"
-        ) from error
-    except DAMAGE as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is not a checkpoint or is damaged: {reason[:200]}") from error
-    config, values = check_content(content, str(path))
+    content = _read(path)
+    if is_prototype(content):
+        values = read_prototype(content, str(path), allow_unexpected=allow_unexpected)
+        config = values.pop("model_config")
+    else:
+        config, values = check_content(content, str(path))
     checkpoint = Checkpoint(model_config=config, **values)
     checkpoint.check_fits(config, str(path))
     return checkpoint
+
+
+def _read(path: Path) -> Any:
+    """The content of a file; nothing in it is executed, and no more memory is taken than the file is large."""
+    try:
+        verify_archive(path)
+        content = read_pickle(path)
+        try:
+            check_pickle(content)
+        except UnpicklingError as error:
+            raise CheckpointError(
+                f"{path} is refused: it holds something other than plain data and tensors: {error}"
+            ) from error
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except DAMAGE as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path} is not a checkpoint or is damaged: {reason[:200]}") from error
 
 
 def _resolve(path: Path) -> Path:

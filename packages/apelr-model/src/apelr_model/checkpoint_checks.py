@@ -1,6 +1,7 @@
 """Is a checkpoint's content what it says: keys, types, config, tensors and training state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import torch
@@ -9,9 +10,18 @@ from torch import Tensor
 from apelr_model.build import build_model
 from apelr_model.config import ModelConfig
 from apelr_model.errors import CheckpointError
-from apelr_model.plain_config import MODEL_VERSIONS, config_from_plain
+from apelr_model.plain_config import LARGEST_NUMBER, MODEL_VERSIONS, config_from_plain
+from apelr_model.shown import shown, shown_names
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "check_content", "check_training_state", "compare_tensors", "expected_tensors"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "check_content",
+    "check_tensor",
+    "check_training_state",
+    "compare_tensors",
+    "expected_tensors",
+]
 
 FORMAT = "apelr-checkpoint"
 FORMAT_VERSION = 1
@@ -36,6 +46,10 @@ CONTENT_TYPES: dict[str, tuple[type, ...]] = {
 
 TRAINING_TYPES: dict[str, type] = {"optimizer": dict, "scaler": dict, "rng": dict}
 """What the training state must hold; a run may keep more beside it."""
+NUMBERS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+"""What parameters may be made of."""
+DEEPEST, MOST_VALUES = 32, 1_000_000
+"""Bounds on plain data: how deep it is nested, and how many values it has, those in several places counted in each."""
 
 
 def check_content(content: object, where: str) -> tuple[ModelConfig, dict[str, Any]]:
@@ -56,13 +70,18 @@ def check_content(content: object, where: str) -> tuple[ModelConfig, dict[str, A
         if not isinstance(content[key], types) or isinstance(content[key], bool):
             expected = " or ".join(t.__name__ for t in types)
             raise CheckpointError(f"{where}: key {key!r} must be {expected}, got {type(content[key]).__name__}")
-    if extra := sorted(map(str, set(content) - set(CONTENT_TYPES))):
-        raise CheckpointError(f"{where} has unknown keys: {', '.join(extra)}")
+    if extra := set(content) - set(CONTENT_TYPES):
+        raise CheckpointError(f"{where} has unknown keys: {shown_names(extra)}")
     if content["step"] < 0:
-        raise CheckpointError(f"{where}: key 'step' must be >= 0, got {content['step']}")
+        raise CheckpointError(f"{where}: key 'step' must be >= 0, got {shown(content['step'])}")
+    for key in ("step", "vocab_size"):
+        if content[key] > LARGEST_NUMBER:
+            raise CheckpointError(f"{where}: key {key!r} must be at most 2^62, got {shown(content[key])}")
+    for key in ("model_config", "run_config", "versions"):
+        check_plain(content[key], f"{where}: key {key!r}")
     if content["model_version"] not in MODEL_VERSIONS:
         known = ", ".join(MODEL_VERSIONS)
-        raise CheckpointError(f"{where} has model version {content['model_version']!r}; known versions: {known}")
+        raise CheckpointError(f"{where} has model version {shown(content['model_version'])}; known versions: {known}")
     config = _read_config(MODEL_VERSIONS[content["model_version"]], content["model_config"], where)
     kept = {k: v for k, v in content.items() if k not in ("format", "format_version", "model_version", "model_config")}
     return config, kept
@@ -95,30 +114,61 @@ def expected_tensors(config: ModelConfig, vocab_size: int, available: int, where
 def compare_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
     """Raise CheckpointError, naming `where` and the tensors, unless both have the same names and shapes.
 
-    What is found must also be dense floating-point numbers (a view could declare more than its file holds), none of
-    them NaN or plus infinity.
+    What is found must also be numbers as `check_tensor` has them.
     """
-    if missing := sorted(set(expected) - set(found)):
-        raise CheckpointError(f"{where} lacks the tensors {', '.join(missing)}")
-    if extra := sorted(map(str, set(found) - set(expected))):
-        raise CheckpointError(f"{where} has unknown tensors {', '.join(extra)}")
+    if missing := set(expected) - set(found):
+        raise CheckpointError(f"{where} lacks the tensors {shown_names(missing)}")
+    if extra := set(found) - set(expected):
+        raise CheckpointError(f"{where} has unknown tensors {shown_names(extra)}")
     for name, wanted in expected.items():
-        tensor = found[name]
-        if not isinstance(tensor, Tensor) or tensor.shape != wanted.shape:
-            shape = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise CheckpointError(f"{where}: tensor {name} has shape {shape}, the config needs {list(wanted.shape)}")
-        if not (tensor.is_floating_point() and tensor.layout == torch.strided and tensor.is_contiguous()):
-            raise CheckpointError(f"{where}: tensor {name} is not a dense tensor of floating-point numbers")
-        if bool(tensor.isnan().any() or tensor.isposinf().any()):  # minus infinity is a probability of zero
-            raise CheckpointError(f"{where}: tensor {name} holds NaN or plus infinity")
+        check_tensor(name, found[name], wanted.shape, where)
 
 
-def check_training_state(state: Mapping[str, Any], optimizer: torch.optim.Optimizer, where: str) -> None:
-    """Raise CheckpointError, naming `where` and the key, unless the state fits the optimizer and can be restored."""
+def check_tensor(name: str, tensor: object, shape: Sequence[int], where: str) -> None:
+    """Raise CheckpointError, naming `where` and the tensor, unless it has that shape and is made of usable numbers.
+
+    These are dense floating-point numbers (a view could declare more than its file holds), none NaN or plus infinity.
+    """
+    if not isinstance(tensor, Tensor) or tensor.shape != torch.Size(shape):
+        found = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise CheckpointError(f"{where}: tensor {name} has shape {found}, the config needs {list(shape)}")
+    if not (tensor.dtype in NUMBERS and tensor.layout == torch.strided and tensor.is_contiguous()):
+        raise CheckpointError(f"{where}: tensor {name} is not a dense tensor of floating-point numbers")
+    if bool(tensor.isnan().any() or tensor.isposinf().any()):  # minus infinity is a probability of zero
+        raise CheckpointError(f"{where}: tensor {name} holds NaN or plus infinity")
+
+
+def check_plain(value: object, where: str, depth: int = 0, budget: list[int] | None = None) -> None:
+    """Raise CheckpointError unless `value` is text, numbers, lists and dicts, of a size that can be printed.
+
+    A list may stand in several places, even in itself: a small file could so hold more than can ever be walked through.
+    """
+    budget = [MOST_VALUES] if budget is None else budget
+    budget[0] -= 1
+    if depth > DEEPEST or budget[0] < 0:
+        raise CheckpointError(f"{where} is nested too deeply or is too large")
+    if isinstance(value, dict):
+        for key, each in value.items():
+            check_plain(key, where, depth + 1, budget)
+            check_plain(each, where, depth + 1, budget)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            check_plain(each, where, depth + 1, budget)
+    elif not isinstance(value, str | int | float | NoneType):
+        raise CheckpointError(f"{where} must hold plain data, got {type(value).__name__}")
+
+
+def check_training_state(
+    state: Mapping[str, Any], optimizer: torch.optim.Optimizer, where: str, *, with_rng: bool
+) -> None:
+    """Raise CheckpointError, naming `where` and the key, unless the state fits the optimizer and can be restored.
+
+    RNG states are looked at `with_rng` alone: a checkpoint of the prototype has none.
+    """
     for key, kind in TRAINING_TYPES.items():
-        if not isinstance(state.get(key), kind):
+        if not isinstance(state.get(key), kind) and (with_rng or key != "rng"):
             raise CheckpointError(f"{where}: the training state has no {key!r}")
-    random = state["rng"].get("cpu")
+    random = state["rng"].get("cpu") if with_rng else torch.get_rng_state()
     if not isinstance(random, Tensor) or random.shape != torch.get_rng_state().shape or random.dtype != torch.uint8:
         raise CheckpointError(f"{where}: the training state's 'rng' is not a state of torch's generator")
     found, own = state["optimizer"], optimizer.state_dict()

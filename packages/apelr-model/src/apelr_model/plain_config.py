@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from apelr_model.config import ModelConfig
+from apelr_model.shown import shown, shown_names
 
-__all__ = ["MODEL_VERSIONS", "config_from_plain"]
+__all__ = ["LARGEST_NUMBER", "MODEL_VERSIONS", "config_from_plain"]
+
+LARGEST_NUMBER = 2**62
+"""Whole numbers up to here can be counted with by tensors."""
 
 
 def _tag(kind: type, name: str) -> str:
@@ -21,12 +25,13 @@ MODEL_VERSIONS: dict[str, type[ModelConfig]] = {_tag(kind, "version"): kind for 
 def config_from_plain(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> Any:
     """The config of class `kind` that `dataclasses.asdict` turned into `values`; missing keys have their defaults.
 
-    Nothing is coerced. Raises ValueError naming the key (after `prefix`), what it must be and what it is.
+    Nothing is coerced but whole numbers where the class says float. Raises ValueError naming the key (after `prefix`),
+    what it must be and what it is.
     """
     hints = get_type_hints(kind)
     known = {field.name for field in dataclasses.fields(kind)}
-    if unknown := sorted(str(name) for name in set(values) - known):
-        raise ValueError(f"{prefix}{unknown[0]} is no key of {kind.__name__}")
+    if unknown := set(values) - known:
+        raise ValueError(f"{prefix}{shown_names([min(unknown, key=str)])} is no key of {kind.__name__}")
     read = {name: _read(hints[name], value, f"{prefix}{name}") for name, value in values.items()}
     return kind(**read)
 
@@ -37,8 +42,10 @@ def _read(hint: Any, value: Any, key: str) -> Any:
     if forms:
         return _read_form(forms, value, key)
     if not any(_fits(option, value) for option in options):
-        raise ValueError(f"{key} must be {' or '.join(_in_words(option) for option in options)}, got {value!r:.80}")
-    return value
+        raise ValueError(f"{key} must be {' or '.join(_in_words(option) for option in options)}, got {shown(value)}")
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        raise ValueError(f"{key} must be between -2^62 and 2^62, got {shown(value)}")
+    return float(value) if isinstance(value, int) and type(value) not in options else value
 
 
 def _read_form(forms: list[Any], value: Any, key: str) -> Any:
@@ -46,7 +53,7 @@ def _read_form(forms: list[Any], value: Any, key: str) -> Any:
     by_type = {_tag(form, "type"): form for form in forms}
     named = value.get("type") if isinstance(value, Mapping) else None
     if not isinstance(named, str) or named not in by_type:
-        raise ValueError(f"{key} must have a type, one of {', '.join(by_type)}, got {value!r:.80}")
+        raise ValueError(f"{key} must have a type, one of {', '.join(by_type)}, got {shown(value)}")
     return config_from_plain(by_type[named], value, f"{key}.")
 
 

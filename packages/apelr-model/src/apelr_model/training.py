@@ -133,7 +133,7 @@ class Trainer:
         `restore_rng` the random number generators are left as they are.
         """
         compare_tensors(state["model"], self.model.state_dict(), "the checkpoint")
-        check_training_state(state, self.optimizer, "the checkpoint")
+        check_training_state(state, self.optimizer, "the checkpoint", with_rng=restore_rng)
         self.model.load_state_dict(state["model"], strict=True)
         own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
