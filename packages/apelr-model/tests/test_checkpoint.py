@@ -218,6 +218,9 @@ class TestStrictness:
         assert refusal(path) == f"{path} lacks the tensors head.out_proj.bias"
         path = edited(lambda content: content["model"].update(extra=torch.zeros(1)))
         assert refusal(path) == f"{path} has unknown tensors extra"
+        found = load_checkpoint(path, allow_unexpected=True)
+        assert identical(found.model, make_checkpoint().model)
+        assert found.notices == (f"{path}: unexpected tensors are left out: extra",)
 
     def test_tensors_of_another_shape(self, edited):
         path = edited(lambda content: content["model"].update({"head.out_proj.bias": torch.zeros(5)}))

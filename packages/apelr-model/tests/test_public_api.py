@@ -31,6 +31,7 @@ PUBLIC = [
     "NothingLeftError",
     "OptimConfig",
     "PlannerLM",
+    "RecordedTokenizer",
     "SamplingSettings",
     "Score",
     "StepReport",
@@ -49,6 +50,7 @@ PUBLIC = [
     "load_checkpoint",
     "save_checkpoint",
     "score",
+    "write_checkpoint",
 ]
 
 

@@ -3,7 +3,7 @@
 from apelr_model.batches import TokenBatch
 from apelr_model.belief import condition, cross_boundary, forecast
 from apelr_model.build import build_model
-from apelr_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from apelr_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_checkpoint
 from apelr_model.chunks import ChunkRule
 from apelr_model.config import MixtureOfSoftmaxesConfig, ModelConfig, TransformerLMConfig, V1Config, V2Config
 from apelr_model.errors import CheckpointError, ImpossibleObservationError, NonFiniteError
@@ -11,6 +11,7 @@ from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.generation import GeneratedToken, generate
 from apelr_model.planner_lm import ModelState, PlannerLM
 from apelr_model.policy import PlanPolicy
+from apelr_model.prototype import RecordedTokenizer
 from apelr_model.sampling import NothingLeftError, SamplingSettings
 from apelr_model.scoring import Evaluation, Score, evaluate, score
 from apelr_model.training import StepReport, Trainer, check_precision
@@ -34,6 +35,7 @@ __all__ = [
     "OptimConfig",
     "PlanPolicy",
     "PlannerLM",
+    "RecordedTokenizer",
     "SamplingSettings",
     "Score",
     "StepReport",
@@ -55,4 +57,5 @@ __all__ = [
     "load_checkpoint",
     "save_checkpoint",
     "score",
+    "write_checkpoint",
 ]

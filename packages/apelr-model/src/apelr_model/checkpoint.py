@@ -31,6 +31,7 @@ from apelr_model.errors import CheckpointError
 from apelr_model.plain_pickle import check_pickle
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.prototype import RecordedTokenizer, is_prototype, read_prototype
+from apelr_model.shown import shown_names
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
 
@@ -133,7 +134,7 @@ def _write(path: Path, temporary: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path, *, allow_unexpected: bool = False) -> Checkpoint:
     """Read a checkpoint file, or the newest one of a run folder, onto the CPU; files of the prototype as well.
 
-    With `allow_unexpected`, tensors that a prototype's model does not have are left out, with a notice.
+    With `allow_unexpected`, tensors that the model does not have are left out, with a notice.
     Raises CheckpointError with one line naming the file: not found, not a checkpoint, damaged, of a newer
     format or unknown model version, or tensors that disagree with the file's own config.
     """
@@ -144,9 +145,21 @@ def load_checkpoint(path: Path, *, allow_unexpected: bool = False) -> Checkpoint
         config = values.pop("model_config")
     else:
         config, values = check_content(content, str(path))
+        if allow_unexpected:
+            values |= _without_unexpected(config, values, str(path))
     checkpoint = Checkpoint(model_config=config, **values)
     checkpoint.check_fits(config, str(path))
     return checkpoint
+
+
+def _without_unexpected(config: ModelConfig, values: dict[str, Any], where: str) -> dict[str, Any]:
+    """The tensors that the model has, and a notice of those that it has not."""
+    expected = expected_tensors(config, values["vocab_size"], len(values["model"]), where)
+    unexpected = [name for name in values["model"] if name not in expected]
+    if not unexpected:
+        return {}
+    kept = {name: tensor for name, tensor in values["model"].items() if name in expected}
+    return {"model": kept, "notices": (f"{where}: unexpected tensors are left out: {shown_names(unexpected)}",)}
 
 
 def _read(path: Path) -> Any:
