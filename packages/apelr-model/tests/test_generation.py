@@ -22,9 +22,9 @@ class CountingExecutor(torch.nn.Module):
         self.inner = inner
         self.reads = []
 
-    def forward(self, ids, carry, lengths=None):
+    def forward(self, ids, carry, lengths=None, restarts=None):
         self.reads.append(tuple(ids.shape))
-        return self.inner(ids, carry, lengths)
+        return self.inner(ids, carry, lengths, restarts)
 
     def initial_carry(self, batch_size):
         return self.inner.initial_carry(batch_size)

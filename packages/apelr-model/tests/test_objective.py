@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from apelr_model import ImpossibleObservationError, NonFiniteError, TokenBatch, V1LossWeights
-from apelr_model.objective import LossTerms, batch_statistics, count_chunks, loss_terms, total_loss
+from apelr_model.objective import LossTerms, loss_terms, step_totals, total_loss
 
 ALL = V1LossWeights(
     entropy_reg_weight=0.3, usage_balance_weight=0.4, chunk_bow_weight=0.5, plan_mi_weight=0.6, chunk_post_kl_weight=0.7
@@ -161,9 +161,7 @@ class TestAccumulation:
                 split,
                 micro,
                 weights,
-                total_targets=int(batch.lengths.sum()),
-                total_chunks=count_chunks(split, batch),
-                micro_batches=parts,
+                totals=step_totals(split, batch, weights, micro_batches=parts),
             )
             total_loss(found, weights, 0).backward()
             usage += found.usage
@@ -179,7 +177,8 @@ class TestAccumulation:
         model, batch = make_model(), make_batch(RAGGED)
         with torch.no_grad():
             alone = [loss_terms(model, micro, ALL).usage_kl for micro in batch.split(3)]
-            shared = [loss_terms(model, micro, ALL, micro_batches=3).usage_kl for micro in batch.split(3)]
+            totals = step_totals(model, batch, ALL, micro_batches=3)
+            shared = [loss_terms(model, micro, ALL, totals=totals).usage_kl for micro in batch.split(3)]
             whole = loss_terms(model, batch, ALL).usage_kl
         torch.testing.assert_close(sum(shared), sum(alone) / 3)
         assert abs(float(sum(shared) - whole)) > 1e-6  # a function of a batch mean does not decompose
@@ -188,8 +187,9 @@ class TestAccumulation:
         batch = make_batch(RAGGED)
         parts = list(batch.split(4))
         assert [len(part.lengths) for part in parts] == [2, 2, 1, 1]
-        for whole, pieces in zip(batch, zip(*parts, strict=True), strict=True):
+        for whole, pieces in zip(batch[:3], zip(*(part[:3] for part in parts), strict=True), strict=True):
             assert torch.equal(whole, torch.cat(pieces))
+        assert all(part.positions is None for part in parts)
 
     def test_more_parts_than_rows_are_refused(self, make_batch):
         with pytest.raises(ValueError, match=r"^cannot split 2 rows into 3 parts$"):
@@ -207,24 +207,15 @@ def test_padding_changes_nothing(make_model, make_batch):
         )
         terms = loss_terms(model, filled, ALL)
         total_loss(terms, ALL, 0).backward()
-        results.append([*terms, *(p.grad for p in model.parameters())])
+        results.append([*filter(torch.is_tensor, terms), *(p.grad for p in model.parameters())])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("lengths", [[1], [4], [5], [8, 1, 3], RAGGED])
-def test_count_chunks(make_model, make_batch, lengths):
-    assert count_chunks(make_model(chunk_size=4), make_batch(lengths)) == sum(-(-n // 4) for n in lengths)
-
-
-def test_statistics_have_one_entry_a_target_and_a_chunk(make_model, make_batch):
-    with torch.no_grad():
-        found = batch_statistics(make_model(), make_batch(RAGGED), with_mixtures=True, with_recognizer=True)
-    assert found.token_nll.shape == (sum(RAGGED),)
-    assert found.log_belief_after.shape == (sum(RAGGED), 3)
-    assert found.plan_mi.shape == (sum(RAGGED),)
-    assert found.chunk_bow.shape == found.chunk_post_kl.shape == (sum(-(-n // 4) for n in RAGGED),)
-    assert (found.plan_mi >= -1e-12).all()
+def test_step_totals_count_targets_and_chunks(make_model, make_batch, lengths):
+    totals = step_totals(make_model(chunk_size=4), make_batch(lengths), ALL, micro_batches=3)
+    assert totals == (sum(lengths), sum(-(-n // 4) for n in lengths), 0, 3)
 
 
 class TestErrors:

@@ -1,5 +1,6 @@
 """The model end to end: against plain Python and path enumeration, and steps against whole sequences."""
 
+import dataclasses
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apelr_model import V1Config, build_model
+from apelr_model.config import ExecutorSizes
 from apelr_model.executor import GRUExecutor
 
 
@@ -58,6 +60,12 @@ def plain_forward(model, ids):
     return words, evidence
 
 
+def assert_same_state(first, second):
+    assert first.position.tolist() == second.position.tolist()
+    for a, b in ((first.carry, second.carry), (first.log_belief, second.log_belief)):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
 @settings(max_examples=12)
 @given(
     states=st.integers(1, 3),
@@ -97,7 +105,7 @@ def test_version_1_is_the_enumeration_over_all_plans(
     found = (filtered.token_log_prob, filtered.log_belief, filtered.log_belief_after)
     for tensor, wanted in zip(found, expected, strict=True):
         assert (tensor[0].exp().cpu() - torch.tensor(wanted, dtype=torch.float64)).abs().max() <= 1e-10
-    assert reading.chunk_index == index
+    assert model.chunks.chunks(reading.positions)[0].tolist() == index
 
 
 def test_one_plan_state_is_a_plain_gru_language_model(make_model):
@@ -135,8 +143,7 @@ class TestSteps:
                 state = model.observe(prediction, ids[:, t + 1])
                 torch.testing.assert_close(state.log_belief, whole.filtered.log_belief_after[:, t], rtol=0, atol=1e-10)
                 assert state.position.tolist() == [t + 1, t + 1]
-        for a, b in zip(state, whole.state, strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+        assert_same_state(state, whole.state)
 
     @pytest.mark.parametrize("cut", range(1, 11))
     def test_read_goes_on_from_a_state(self, make_model, cut):
@@ -146,11 +153,10 @@ class TestSteps:
             whole = model.read(ids[:, :-1], ids[:, 1:])
             first = model.read(ids[:, :cut], ids[:, 1 : cut + 1])
             second = model.read(ids[:, cut:-1], ids[:, cut + 1 :], state=first.state)
-        assert first.chunk_index + second.chunk_index == whole.chunk_index
+        assert torch.equal(torch.cat([first.positions, second.positions], dim=1), whole.positions)
         for a, b, c in zip(first.filtered[:4], second.filtered[:4], whole.filtered[:4], strict=True):
             torch.testing.assert_close(torch.cat([a, b], dim=1), c, rtol=0, atol=1e-10)
-        for a, b in zip(second.state, whole.state, strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+        assert_same_state(second.state, whole.state)
 
     @settings(max_examples=15)
     @given(st.lists(st.integers(0, 9), min_size=1, max_size=4), st.integers(1, 5))
@@ -184,12 +190,22 @@ class TestSteps:
         torch.testing.assert_close(chosen.log_probs, all_rows.log_probs[rows], rtol=0, atol=1e-12)
         assert chosen.position.tolist() == [5, 7]
 
-    def test_read_refuses_rows_at_different_positions(self, make_model):
-        model = make_model()
-        state = model.initial_state(2)._replace(position=torch.tensor([0, 1], device=model.device))
-        ids = torch.zeros(2, 3, dtype=torch.long, device=model.device)
-        with pytest.raises(ValueError, match=r"^read\(\) needs every row of the state at the same position$"):
-            model.read(ids, ids, state=state)
+    def test_rows_at_different_positions_are_read_on(self, make_model):
+        """Each from its own place in its own chunk, as it would be alone."""
+        model = make_model(chunk_size=3)
+        ids = torch.randint(0, 11, (3, 13), generator=torch.Generator().manual_seed(5)).to(model.device)
+        lengths = torch.tensor([7, 2, 6], device=model.device)
+        with torch.no_grad():
+            state = model.read(ids[:, :7], ids[:, 1:8], lengths=lengths).state
+            together = model.read(ids[:, 7:-1], ids[:, 8:], state=state)
+            for row, length in enumerate(lengths.tolist()):
+                own = ids[row : row + 1]
+                alone = model.read(own[:, :length], own[:, 1 : length + 1]).state
+                alone = model.read(own[:, 7:-1], own[:, 8:], state=alone)
+                for a, b in zip(together.filtered[:4], alone.filtered[:4], strict=True):
+                    torch.testing.assert_close(a[row], b[0], rtol=0, atol=1e-12)
+                assert together.positions[row].tolist() == list(range(length, length + 5))
+                assert_same_state(model.select_rows(together.state, torch.tensor([row])), alone.state)
 
 
 def test_the_past_does_not_depend_on_the_future(make_model):
@@ -239,8 +255,12 @@ class TestBuild:
             build_model(V1Config(), 1)
 
     def test_an_unknown_configuration_is_refused(self):
-        with pytest.raises(TypeError, match=r"^config must be one of V1Config, got dict$"):
-            build_model({}, 5)
+        @dataclasses.dataclass(frozen=True, kw_only=True)
+        class Foreign(ExecutorSizes):
+            version: str = "other"
+
+        with pytest.raises(TypeError, match=r"^config must be a model configuration, got Foreign$"):
+            build_model(Foreign(), 5)
 
     def test_float32_parameters_still_give_float64_beliefs(self, make_model):
         model = make_model(dtype=torch.float32)

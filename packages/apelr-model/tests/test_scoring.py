@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from apelr_model import ImpossibleObservationError, evaluate, score, scoring
-from apelr_model.config import V1LossWeights
+from apelr_model import ImpossibleObservationError, V1LossWeights, evaluate, score, scoring
 from apelr_model.objective import loss_terms
 
 ALL = V1LossWeights(
@@ -27,7 +26,7 @@ class TestScore:
             whole = model.read(row[:, :-1], row[:, 1:])
         torch.testing.assert_close(found.log_prob, whole.filtered.token_log_prob[0], rtol=0, atol=1e-10)
         torch.testing.assert_close(found.log_belief, whole.filtered.log_belief[0], rtol=0, atol=1e-10)
-        assert found.chunk_index == whole.chunk_index == [t // chunk_size for t in range(20)]
+        assert found.chunk_index == [t // chunk_size for t in range(20)]
 
     def test_a_text_of_any_length(self, make_model):
         model = make_model(dtype=torch.float32)
@@ -71,7 +70,7 @@ class TestEvaluate:
         model = make_model()
         lengths = [10, 3, 7, 1, 4, 9, 8]
         whole = make_batch(lengths)
-        batches = [type(whole)(*(tensor[rows] for tensor in whole)) for rows in (slice(0, 3), slice(3, 4), slice(4, 7))]
+        batches = [type(whole)(*(tensor[rows] for tensor in whole[:3])) for rows in (slice(0, 3), slice(3, 4), slice(4, 7))]
         found = evaluate(model, batches, text_bytes=100)
         with torch.no_grad():
             wanted = loss_terms(model, whole, ALL)
