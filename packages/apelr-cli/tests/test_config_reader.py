@@ -5,9 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apelr_cli.config_reader import ConfigError, load_run_config, run_config_from_plain
-from apelr_cli.run_config import RunConfig, TrainConfig, to_plain, to_yaml
+from apelr_cli.run_config import RunConfig, to_plain, to_yaml
+from apelr_cli.train_config import ControlTrainConfig, V1TrainConfig, V2TrainConfig
 from apelr_data import DataConfig
-from apelr_model import V1Config
+from apelr_model import (
+    GRUConfig,
+    MixtureOfSoftmaxesConfig,
+    TransformerConfig,
+    TransformerLMConfig,
+    V1Config,
+    V2Config,
+    V2LossWeights,
+)
 from apelr_tokenizers import TokenizerConfig
 
 MANY_MISTAKES = """\
@@ -54,7 +63,7 @@ def test_every_problem_is_reported_at_once(write_config):
         "tokenizer.type must be one of char, bpe, got cahr; did you mean char?",
         "tokenizer.vocab_size must be >= 260 for byte-level BPE (256 bytes + 4 special tokens), got 3",
         "data.source must be one of storyworld, python_docs, text, tinystories, wikitext103, wikitext2, fineweb_edu,"
-        " fineweb, c4_en, wiki40b_en, cc_news, got tinystorys; did you mean tinystories?",
+        " fineweb, c4_en, wiki40b_en, cc_news, hf, got tinystorys; did you mean tinystories?",
         "unknown key train.learning_rate; did you mean train.lr?",
         "train.warmup_steps must be an integer, got abc",
         "train.lr must be > 0 and finite, got -1.0",
@@ -72,11 +81,37 @@ def test_every_problem_is_reported_at_once(write_config):
         ("train: {colour: 3}", "unknown key train.colour"),
         (
             "model: {version: v2_planner_required, num_experts: 3}",
-            "model.version must be v1_filtered_mixture, got v2_planner_required",
+            "model.num_experts must be null or num_plan_states (8), got 3",
         ),
         (
-            "train: {loss_weights: {a: 1}}",
+            "model: {version: v1_filtered_mixture}\ntrain: {loss_weights: {rep_window: 1}}",
             "train.loss_weights belongs to model.version v2_planner_required, not v1_filtered_mixture",
+        ),
+        (
+            "train: {plan_mi_weight: 1}",
+            "train.plan_mi_weight belongs to model.version v1_filtered_mixture, not v2_planner_required",
+        ),
+        (
+            "train: {loss_weights: {rep_windw: 1}}",
+            "unknown key train.loss_weights.rep_windw; did you mean train.loss_weights.rep_window?",
+        ),
+        (
+            "model: {version: transformer_lm, chunk_size: 4}",
+            "model.chunk_size belongs to model.version v2_planner_required, not transformer_lm",
+        ),
+        (
+            "model: {version: v3}",
+            "model.version must be one of v2_planner_required, v1_filtered_mixture, transformer_lm,"
+            " mixture_of_softmaxes, got v3",
+        ),
+        ("model: {executor: {window: 4}}", "model.executor.window belongs to model.executor.type transformer, not gru"),
+        (
+            "model: {executor: {type: transformer, num_heads: 3}}",
+            "model.executor.num_heads must be a number that divides hidden_dim (256) into heads of even width, got 3",
+        ),
+        (
+            "model: {eps: 1e-9}",
+            "model.eps is a key of the prototype: beliefs are exact and need no epsilon; leave it out",
         ),
         ("train: 3", "train must be a section of keys with values, got 3"),
         ("train: {lr: 12:30}", "train.lr must be a number, got 12:30"),
@@ -137,7 +172,7 @@ def test_overrides_are_laid_over_the_file_and_the_last_wins(write_config):
             "model.num_layers = 2",
         ],
     )
-    assert config.train == replace(TrainConfig(), lr=3e-3, batch_size=4)
+    assert config.train == replace(V2TrainConfig(), lr=3e-3, batch_size=4)
     assert config.data.path == "a=b.txt"
     assert config.tokenizer.special_tokens == ("<p>", "<b>", "<e>", "<u>", "no")
     assert config.model.num_layers == 2
@@ -190,7 +225,7 @@ def test_deep_nesting_is_a_config_error(write_config, depth):
 def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_bytes(b"\xef\xbb\xbfseed: 3\r\ntrain:\r\n  lr: 1e-4\r\n")
-    assert load_run_config(path) == RunConfig(seed=3, train=TrainConfig(lr=1e-4))
+    assert load_run_config(path) == RunConfig(seed=3, train=V2TrainConfig(lr=1e-4))
 
 
 def test_plain_values_are_read_strictly():
@@ -211,10 +246,10 @@ def test_plain_values_are_read_strictly():
 
 def test_defaults_stand_only_in_the_config_classes(write_config):
     for section, form in [
-        ("model", V1Config),
+        ("model", V2Config),
         ("tokenizer", TokenizerConfig),
         ("data", DataConfig),
-        ("train", TrainConfig),
+        ("train", V2TrainConfig),
     ]:
         config = load_run_config(write_config(f"{section}: {{}}"))
         assert getattr(config, section) == form()
@@ -224,12 +259,28 @@ def test_defaults_stand_only_in_the_config_classes(write_config):
 texts = st.text(min_size=1, max_size=30)
 counts = st.integers(1, 2**63 - 1)
 weights = st.floats(allow_nan=False, allow_infinity=False)
-run_configs = st.builds(
-    RunConfig,
-    seed=st.integers(0, 2**63 - 1),
-    device=st.sampled_from(["auto", "cpu", "cuda", "mps"]),
-    model=st.builds(V1Config, num_plan_states=counts, planner_self_bias=weights, boundary_evidence=st.booleans()),
-    tokenizer=st.builds(
+executors = st.builds(GRUConfig) | st.builds(
+    TransformerConfig, num_heads=st.sampled_from([1, 2]), window=st.none() | counts
+)
+rates = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False)
+loops = {
+    "lr": rates,
+    "preview_prompt": st.text(max_size=30)
+    | st.sampled_from(["null", "~", "1e-4", "no", "12:30", "=", "<<", "!a", "*a"]),
+    "out_dir": st.none() | texts,
+}
+v1 = st.builds(V1Config, num_plan_states=counts, planner_self_bias=weights, boundary_evidence=st.booleans())
+v2 = st.builds(V2Config, num_plan_states=counts, executor=executors, planner_temperature=rates)
+pairs = st.one_of(
+    st.tuples(v1, st.builds(V1TrainConfig, plan_mi_weight=weights, **loops)),
+    st.tuples(v2, st.builds(V2TrainConfig, loss_weights=st.builds(V2LossWeights, plan_js_div=weights), **loops)),
+    st.tuples(st.builds(TransformerLMConfig, executor=executors), st.builds(ControlTrainConfig, **loops)),
+    st.tuples(st.builds(MixtureOfSoftmaxesConfig, num_plan_states=counts), st.builds(ControlTrainConfig, **loops)),
+)
+others = {
+    "seed": st.integers(0, 2**63 - 1),
+    "device": st.sampled_from(["auto", "cpu", "cuda", "mps"]),
+    "tokenizer": st.builds(
         TokenizerConfig,
         type=st.sampled_from(["char", "bpe"]),
         special_tokens=st.lists(
@@ -239,16 +290,11 @@ run_configs = st.builds(
             unique=True,
         ).map(tuple),
     ),
-    data=st.builds(DataConfig, source=st.just("text"), path=texts, text_field=texts, max_val_chars=st.none() | counts),
-    train=st.builds(
-        TrainConfig,
-        lr=st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False),
-        plan_mi_weight=weights,
-        preview_prompt=st.text(max_size=30)
-        | st.sampled_from(["null", "~", "1e-4", "no", "12:30", "=", "<<", "!a", "*a"]),
-        out_dir=st.none() | texts,
+    "data": st.builds(
+        DataConfig, source=st.just("text"), path=texts, text_field=texts, max_val_chars=st.none() | counts
     ),
-)
+}
+run_configs = pairs.flatmap(lambda pair: st.builds(RunConfig, model=st.just(pair[0]), train=st.just(pair[1]), **others))
 
 
 @settings(max_examples=60)

@@ -1,7 +1,8 @@
 import pytest
 
-from apelr_cli.run_config import RunConfig, TrainConfig, differences, to_plain
-from apelr_model import V1Config
+from apelr_cli.run_config import RunConfig, differences, to_plain
+from apelr_cli.train_config import V1TrainConfig, V2TrainConfig
+from apelr_model import V1Config, V2Config
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ from apelr_model import V1Config
 )
 def test_rules_of_the_train_section(values, message):
     with pytest.raises(ValueError) as caught:
-        TrainConfig(**values)
+        V1TrainConfig(**values)
     assert str(caught.value) == message
 
 
@@ -34,13 +35,17 @@ def test_rules_of_the_train_section(values, message):
     [
         ({"seed": -1}, "seed must be between 0 and 2^63 - 1, got -1"),
         (
-            {"train": TrainConfig(batch_size=2, grad_accum_steps=4)},
+            {"train": V2TrainConfig(batch_size=2, grad_accum_steps=4)},
             "train.batch_size must be >= train.grad_accum_steps (4), a row for every micro-batch, got 2",
         ),
         (
-            {"device": "cpu", "train": TrainConfig(precision="fp16")},
+            {"device": "cpu", "train": V2TrainConfig(precision="fp16")},
             "train.precision must be fp32 or bf16 when device is cpu or mps: the loss scaling of fp16 needs CUDA,"
             " got fp16",
+        ),
+        (
+            {"model": V1Config()},
+            "train must be the form that belongs to model.version v1_filtered_mixture, got V2TrainConfig",
         ),
     ],
 )
@@ -54,13 +59,15 @@ def test_to_plain_holds_every_key_and_no_tuple():
     plain = to_plain(RunConfig())
     assert list(plain) == ["seed", "device", "model", "tokenizer", "data", "train"]
     assert plain["tokenizer"]["special_tokens"] == ["<pad>", "<bos>", "<eos>", "<unk>"]
-    assert plain["model"]["version"] == "v1_filtered_mixture"
+    assert plain["model"]["version"] == "v2_planner_required"
     assert plain["train"]["stride"] is None
 
 
 def test_differences_are_dotted_and_in_yaml_words():
     old = to_plain(RunConfig())
-    new = to_plain(RunConfig(seed=1, model=V1Config(boundary_evidence=False), train=TrainConfig(lr=2e-3, out_dir="x")))
+    new = to_plain(
+        RunConfig(seed=1, model=V2Config(boundary_evidence=False), train=V2TrainConfig(lr=2e-3, out_dir="x"))
+    )
     assert differences(old, old) == []
     assert differences(old, new) == [
         "seed: 0 -> 1",

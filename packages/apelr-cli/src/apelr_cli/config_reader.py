@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from apelr_cli.errors import ConfigError
+from apelr_cli.prototype_keys import PROTOTYPE_KEYS
 from apelr_cli.run_config import RunConfig
 from apelr_cli.shown import is_null, shown
 from apelr_cli.typed_reader import TypedReader
 from apelr_cli.typed_values import read_strict, read_text
-from apelr_cli.variants import V2_KEYS
 from apelr_cli.yaml_text import Tree, parse_yaml
 
 __all__ = ["ConfigError", "load_run_config", "run_config_from_plain"]
@@ -36,7 +36,7 @@ def run_config_from_plain(values: Mapping[str, Any]) -> RunConfig:
 
 def _checked(raw: Mapping[str, Any], read_leaf: Any, problems: list[str]) -> RunConfig:
     reader = TypedReader(RunConfig, raw, read_leaf)
-    reader.foreign = V2_KEYS
+    reader.retired = PROTOTYPE_KEYS
     config = reader.read()
     if problems or reader.problems:
         raise ConfigError("\n".join([*problems, *reader.problems]))

@@ -9,7 +9,7 @@ from apelr_cli.resuming import plan_run
 from apelr_cli.run_config import RunConfig
 from apelr_cli.run_folder import RunFolder
 from apelr_cli.training_run import count_parameters
-from apelr_model import build_model
+from apelr_model import V1Config, V2Config, build_model
 
 __all__ = ["describe_run"]
 
@@ -29,7 +29,8 @@ def describe_run(
     parts = {name: count_parameters(part) for name, part in model.named_children()}
     yield f"model      {config.model.version}: {sum(parts.values()):,} parameters with a vocabulary of {vocab_size:,}"
     yield "           " + ", ".join(f"{name} {count:,}" for name, count in parts.items())
-    yield f"           {config.model.num_plan_states} plan states, chunks of {config.model.chunk_size} tokens"
+    if isinstance(config.model, V1Config | V2Config):
+        yield f"           {config.model.num_plan_states} plan states, chunks of {config.model.chunk_size} tokens"
     yield f"tokenizer  {config.tokenizer.type}, at most {vocab_size:,} ids, fitted on the training text"
     yield f"data       {data.source}" + (f" from {data.path}" if data.path else "")
     targets = train.batch_size * train.seq_len

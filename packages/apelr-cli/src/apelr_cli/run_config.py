@@ -7,63 +7,15 @@ from typing import Any, Literal
 import yaml
 
 from apelr_cli.shown import shown
+from apelr_cli.train_config import TrainConfig, V2TrainConfig
 from apelr_data import DataConfig
-from apelr_model import ModelConfig, OptimConfig, V1Config, V1LossWeights
+from apelr_model import ModelConfig, V2Config
 from apelr_tokenizers import TokenizerConfig
 
-__all__ = ["DeviceName", "RunConfig", "TrainConfig", "differences", "to_plain", "to_yaml"]
+__all__ = ["DeviceName", "RunConfig", "differences", "to_plain", "to_yaml"]
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Rule = tuple[str, object, str, bool]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig(V1LossWeights, OptimConfig):
-    """The `train` section: the optimizer, the weights of the loss terms, and the loop around them."""
-
-    out_dir: str | None = None
-    """Folder of the run; null for `runs/<name of the config file>`."""
-    seq_len: int = 128
-    """T, target tokens in a row."""
-    stride: int | None = None
-    """Tokens from one row's start to the next; null for `seq_len`, so that rows do not overlap."""
-    batch_size: int = 32
-    """Rows that an optimizer step sees in all, over every micro-batch."""
-    log_interval: int = 10
-    """Steps between two progress lines and lines of metrics.jsonl."""
-    eval_interval: int = 200
-    """Steps between two evaluations on validation rows; there is always one at the end."""
-    val_batches: int | None = 20
-    """Batches of a periodic evaluation; null for all. The one at the end reads all."""
-    preview_interval: int = 0
-    """Steps between two previews of generated text; 0 for none."""
-    preview_prompt: str = ""
-    """Text that a preview continues; empty for the start of a document."""
-    preview_tokens: int = 64
-    """Tokens of a preview."""
-    save_interval: int = 200
-    """Steps between two checkpoints; there is always one at step 0 and one at the end."""
-    resume_from: str | None = None
-    """Checkpoint or run folder that a new run starts from: model, optimizer and step go on under this config."""
-
-    def rules(self) -> list[Rule]:
-        """Every rule on the fields, with whether it holds."""
-        counts = ("seq_len", "batch_size", "log_interval", "eval_interval", "preview_tokens", "save_interval")
-        return [
-            *OptimConfig.rules(self),
-            *V1LossWeights.rules(self),
-            *[(name, getattr(self, name), ">= 1", getattr(self, name) >= 1) for name in counts],
-            ("out_dir", self.out_dir, "null or the name of a folder", self.out_dir != ""),
-            (
-                "stride",
-                self.stride,
-                f"null or between 1 and seq_len ({self.seq_len})",
-                self.stride is None or 1 <= self.stride <= max(1, self.seq_len),
-            ),
-            ("val_batches", self.val_batches, "null or >= 1", self.val_batches is None or self.val_batches >= 1),
-            ("preview_interval", self.preview_interval, ">= 0", self.preview_interval >= 0),
-            ("resume_from", self.resume_from, "null or a checkpoint", self.resume_from != ""),
-        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +26,25 @@ class RunConfig:
     """Seed of the initial weights, dropout, the order of rows, generated stories and previews."""
     device: DeviceName = "auto"
     """Where tensors live; auto takes cuda, mps or cpu, the first that is there."""
-    model: ModelConfig = field(default_factory=V1Config)
+    model: ModelConfig = field(default_factory=V2Config)
     """The architecture and its sizes."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     """How text becomes ids."""
     data: DataConfig = field(default_factory=DataConfig)
     """The text."""
-    train: TrainConfig = field(default_factory=TrainConfig)
+    train: TrainConfig = field(default_factory=V2TrainConfig)
     """How it is trained."""
 
     def rules(self) -> list[Rule]:
         """The rules between fields of different weight or section: (dotted field, value, rule, holds)."""
         train = self.train
         return [
+            (
+                "train",
+                type(train).__name__,
+                f"the form that belongs to model.version {self.model.version}",
+                self.model.version in train.model_versions,
+            ),
             ("seed", self.seed, "between 0 and 2^63 - 1", 0 <= self.seed < 2**63),
             (
                 "train.batch_size",

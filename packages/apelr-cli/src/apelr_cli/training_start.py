@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from apelr_cli.loading import stored_tokenizer
+from apelr_cli.model_tokenizer import find_tokenizer
 from apelr_cli.reporting import Reporter
 from apelr_cli.resuming import RunPlan, check_same_data, plan_run, restore, start_from
 from apelr_cli.run_config import RunConfig
@@ -60,14 +60,19 @@ def _set_up(
     """Everything a run needs before its first file is written."""
     source = plan.resumed or plan.origin
     origin_path = Path(str(config.train.resume_from))
-    tokenizer = stored_tokenizer(source, folder.checkpoint if plan.resumed else origin_path) if source else None
+    tokenizer = None
+    if source:
+        found = find_tokenizer(source, folder.checkpoint if plan.resumed else origin_path)
+        tokenizer = found.tokenizer
+        for notice in (*source.notices, *source.training_notices):
+            reporter.say(f"warning: {notice}")
     reporter.say(f"preparing {config.data.source} on {device}")
     data = prepare_data(config, tokenizer)
     reporter.say(_describe(data))
     reporter.lossless = data.tokenizer.lossless
     torch.manual_seed(config.seed)
     model = build_model(config.model, data.tokenizer.vocab_size).to(device)
-    trainer = Trainer(model, config.train, config.train)
+    trainer = Trainer(model, config.train, config.train.weights)
     if plan.resumed:
         check_same_data(plan.resumed, data.identity())
         restore(trainer, plan.resumed, restore_rng=True)

@@ -27,7 +27,8 @@ class TypedReader:
         """`read_leaf(declared type, raw)` gives a value or raises ValueError."""
         self.root, self.raw, self.read_leaf = root, raw, read_leaf
         self.problems: list[str] = []
-        self.foreign: Mapping[str, str] = {}
+        self.retired: Mapping[str, str] = {}
+        """Keys that once were, and what to do instead."""
 
     def read(self) -> Any:
         """The root object; meaningless when `problems` is not empty."""
@@ -83,8 +84,9 @@ class TypedReader:
         options: dict[str, list[Any]] = {}
         for each in fields(form):
             default = default_of(each)
-            if each.name in raw:
-                options[each.name] = self._value(types[each.name], raw[each.name], (*path, each.name), default)
+            if each.name in raw or _follows_the_model(types[each.name]):
+                given = raw.get(each.name, {})
+                options[each.name] = self._value(types[each.name], given, (*path, each.name), default)
             elif default is not MISSING:
                 options[each.name] = [default]
             else:
@@ -120,10 +122,8 @@ class TypedReader:
 
     def _unknown(self, name: str, siblings: list[str], path: Path, owners: Mapping[str, str]) -> None:
         dotted = _dotted((*path, name))
-        if dotted in self.foreign:
-            version = self._model_version()
-            if version != self.foreign[dotted]:
-                self.problems.append(f"{dotted} belongs to model.version {self.foreign[dotted]}, not {version}")
+        if dotted in self.retired:
+            self.problems.append(f"{dotted} is a key of the prototype: {self.retired[dotted]}")
             return
         if name in owners:
             self.problems.append(f"{dotted} belongs to {owners[name]}")
@@ -152,6 +152,12 @@ class TypedReader:
             return str(given)
         model = next((default_of(each) for each in fields(self.root) if each.name == "model"), None)
         return str(getattr(model, "version", ""))
+
+
+def _follows_the_model(declared: Any) -> bool:
+    """Whether a section takes its form from model.version, also where nothing of it is given."""
+    forms = [each for each in alternatives(declared) if isinstance(each, type) and is_dataclass(each)]
+    return len(forms) > 1 and Forms(forms).key is None
 
 
 def _all_keys(form: type, prefix: str = "") -> Iterator[str]:

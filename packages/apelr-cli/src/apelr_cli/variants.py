@@ -10,34 +10,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-__all__ = ["V2_KEYS", "Forms", "field_types"]
-
-V2_KEYS = dict.fromkeys(
-    [
-        *(
-            f"model.{name}"
-            for name in (
-                "num_experts",
-                "future_horizon_chunks",
-                "planner_temperature",
-                "token_filtering",
-                "lookahead_horizon",
-                "lookahead_feedback_scale",
-                "async_planner",
-                "plan_commitment",
-                "commitment_warmup_steps",
-                "commitment_ramp_steps",
-                "commitment_max_hard_fraction",
-                "plan_temperature_start",
-                "plan_temperature_end",
-            )
-        ),
-        "train.loss_weights",
-    ],
-    "v2_planner_required",
-)
-"""Keys of a model version that has no config class here yet, so that a config written for it is told so."""
-
+__all__ = ["Forms", "field_types"]
 
 @cache
 def field_types(form: type) -> dict[str, Any]:
@@ -53,7 +26,14 @@ class Forms:
         """`forms` are dataclasses; the first is meant where nothing says which."""
         self.forms = tuple(forms)
         first = field_types(self.forms[0])
-        self.key = next((name for name in first if all(_is_literal(form, name) for form in self.forms)), None)
+        self.key = next((name for name in first if self._tells(name)), None)
+
+    def _tells(self, name: str) -> bool:
+        """Whether the field is a Literal in every form, with values of its own in each."""
+        if not all(_is_literal(form, name) for form in self.forms):
+            return False
+        values = [value for form in self.forms for value in get_args(field_types(form)[name])]
+        return len(values) == len(set(values))
 
     def values_of(self, form: type) -> tuple[str, ...]:
         """The values of the telling key that mean `form`."""

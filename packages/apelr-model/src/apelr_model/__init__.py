@@ -7,9 +7,11 @@ from apelr_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint,
 from apelr_model.chunks import ChunkRule
 from apelr_model.config import MixtureOfSoftmaxesConfig, ModelConfig, TransformerLMConfig, V1Config, V2Config
 from apelr_model.errors import CheckpointError, ImpossibleObservationError, NonFiniteError
+from apelr_model.executor_config import ExecutorConfig, GRUConfig, TransformerConfig
 from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.generation import GeneratedToken, generate
-from apelr_model.planner_lm import ModelState, PlannerLM
+from apelr_model.lookahead import PlanForecast
+from apelr_model.planner_lm import ModelState, PlannerLM, policy_fields
 from apelr_model.policy import PlanPolicy
 from apelr_model.prototype import RecordedTokenizer
 from apelr_model.sampling import NothingLeftError, SamplingSettings
@@ -22,7 +24,9 @@ __all__ = [
     "CheckpointError",
     "ChunkRule",
     "Evaluation",
+    "ExecutorConfig",
     "FilterResult",
+    "GRUConfig",
     "GeneratedToken",
     "ImpossibleObservationError",
     "LossWeights",
@@ -33,6 +37,7 @@ __all__ = [
     "NonFiniteError",
     "NothingLeftError",
     "OptimConfig",
+    "PlanForecast",
     "PlanPolicy",
     "PlannerLM",
     "RecordedTokenizer",
@@ -41,6 +46,7 @@ __all__ = [
     "StepReport",
     "TokenBatch",
     "Trainer",
+    "TransformerConfig",
     "TransformerLMConfig",
     "V1Config",
     "V1LossWeights",
@@ -55,6 +61,7 @@ __all__ = [
     "forecast",
     "generate",
     "load_checkpoint",
+    "policy_fields",
     "save_checkpoint",
     "score",
     "write_checkpoint",

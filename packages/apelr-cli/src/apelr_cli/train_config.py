@@ -1,0 +1,108 @@
+"""`TrainConfig`: the `train` section of a run, in the form that belongs to its model version."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from apelr_model import LossWeights, NoLossWeights, OptimConfig, V1LossWeights, V2LossWeights
+
+__all__ = ["ControlTrainConfig", "TrainConfig", "TrainLoop", "V1TrainConfig", "V2TrainConfig"]
+
+Rule = tuple[str, object, str, bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainLoop(OptimConfig):
+    """What every version's `train` section has: the optimizer, and the loop around it."""
+
+    out_dir: str | None = None
+    """Folder of the run; null for `runs/<name of the config file>`."""
+    seq_len: int = 128
+    """T, target tokens in a row."""
+    stride: int | None = None
+    """Tokens from one row's start to the next; null for `seq_len`, so that rows do not overlap."""
+    batch_size: int = 32
+    """Rows that an optimizer step sees in all, over every micro-batch."""
+    log_interval: int = 10
+    """Steps between two progress lines and lines of metrics.jsonl."""
+    eval_interval: int = 200
+    """Steps between two evaluations on validation rows; there is always one at the end."""
+    val_batches: int | None = 20
+    """Batches of a periodic evaluation; null for all. The one at the end reads all."""
+    preview_interval: int = 0
+    """Steps between two previews of generated text; 0 for none."""
+    preview_prompt: str = ""
+    """Text that a preview continues; empty for the start of a document."""
+    preview_tokens: int = 64
+    """Tokens of a preview."""
+    save_interval: int = 200
+    """Steps between two checkpoints; there is always one at step 0 and one at the end."""
+    resume_from: str | None = None
+    """Checkpoint or run folder that a new run starts from: model, optimizer and step go on under this config."""
+
+    def rules(self) -> list[Rule]:
+        """Every rule on the fields, with whether it holds."""
+        counts = ("seq_len", "batch_size", "log_interval", "eval_interval", "preview_tokens", "save_interval")
+        return [
+            *super().rules(),
+            *[(name, getattr(self, name), ">= 1", getattr(self, name) >= 1) for name in counts],
+            ("out_dir", self.out_dir, "null or the name of a folder", self.out_dir != ""),
+            (
+                "stride",
+                self.stride,
+                f"null or between 1 and seq_len ({self.seq_len})",
+                self.stride is None or 1 <= self.stride <= max(1, self.seq_len),
+            ),
+            ("val_batches", self.val_batches, "null or >= 1", self.val_batches is None or self.val_batches >= 1),
+            ("preview_interval", self.preview_interval, ">= 0", self.preview_interval >= 0),
+            ("resume_from", self.resume_from, "null or a checkpoint", self.resume_from != ""),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class V2TrainConfig(TrainLoop):
+    """The `train` section of a v2_planner_required run."""
+
+    model_versions: ClassVar[tuple[str, ...]] = ("v2_planner_required",)
+    """Values of model.version that this form belongs to."""
+
+    loss_weights: V2LossWeights = field(default_factory=V2LossWeights)
+    """Weights of the terms beside the NLL."""
+
+    @property
+    def weights(self) -> LossWeights:
+        """The weights of the version's loss terms."""
+        return self.loss_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class V1TrainConfig(V1LossWeights, TrainLoop):
+    """The `train` section of a v1_filtered_mixture run; the weights of its loss terms stand beside the rest."""
+
+    model_versions: ClassVar[tuple[str, ...]] = ("v1_filtered_mixture",)
+    """Values of model.version that this form belongs to."""
+
+    def rules(self) -> list[Rule]:
+        """Every rule on the fields, with whether it holds."""
+        return [*TrainLoop.rules(self), *V1LossWeights.rules(self)]
+
+    @property
+    def weights(self) -> LossWeights:
+        """The weights of the version's loss terms."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlTrainConfig(TrainLoop):
+    """The `train` section of the controls, which are trained on the NLL alone."""
+
+    model_versions: ClassVar[tuple[str, ...]] = ("transformer_lm", "mixture_of_softmaxes")
+    """Values of model.version that this form belongs to."""
+
+    @property
+    def weights(self) -> LossWeights:
+        """No weights."""
+        return NoLossWeights()
+
+
+TrainConfig = V2TrainConfig | V1TrainConfig | ControlTrainConfig
+"""Any version's `train` section."""
