@@ -2,34 +2,59 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, overload
 
 import torch
-from torch import Tensor
 
-from apelr_model.belief import forecast, log_mean_state
 from apelr_model.errors import ImpossibleObservationError
-from apelr_model.planner_lm import ModelState, PlannerLM, Prediction
+from apelr_model.generation_step import (
+    GeneratedToken,
+    Lookahead,
+    draw_next,
+    plan_lookahead,
+    report_tokens,
+    reported_belief,
+)
+from apelr_model.lookahead import PlanForecast
+from apelr_model.planner_lm import ModelState, PlannerLM
 from apelr_model.policy import PlanPolicy
-from apelr_model.sampling import SamplingSettings, banned_by_ngram, choose, temper
+from apelr_model.sampling import SamplingSettings
 
 __all__ = ["GeneratedToken", "generate", "read_prompts"]
 
 
-class GeneratedToken(NamedTuple):
-    """One generated token of one row, with the plan as it stood before it."""
+@overload
+def generate(
+    model: PlannerLM,
+    prompts: Sequence[Sequence[int]],
+    settings: SamplingSettings,
+    *,
+    max_new_tokens: int,
+    seeds: Sequence[int],
+    eos_id: int | None = None,
+    lookahead_steps: int = 0,
+    async_lookahead: Literal[False] = False,
+    policy: PlanPolicy | None = None,
+    freeze_planner: bool = False,
+    is_finished: Callable[[int], bool] | None = None,
+) -> Iterator[GeneratedToken]: ...
 
-    row: int
-    """Which prompt it continues."""
-    id: int
-    log_prob: float
-    """The model's log-probability of the token in nats, before temperature and every other sampling step."""
-    chunk: int
-    """The chunk the token lies in, counted from the sequence's start."""
-    belief: tuple[float, ...]
-    """[K] probability of each plan state before the token."""
-    lookahead: tuple[tuple[float, ...], ...]
-    """[n][K] forecast of the plan 1 ... n chunks ahead, from `belief`; empty unless asked for."""
+
+@overload
+def generate(
+    model: PlannerLM,
+    prompts: Sequence[Sequence[int]],
+    settings: SamplingSettings,
+    *,
+    max_new_tokens: int,
+    seeds: Sequence[int],
+    eos_id: int | None = None,
+    lookahead_steps: int = 0,
+    async_lookahead: bool,
+    policy: PlanPolicy | None = None,
+    freeze_planner: bool = False,
+    is_finished: Callable[[int], bool] | None = None,
+) -> Iterator[GeneratedToken | PlanForecast]: ...
 
 
 def generate(
@@ -41,18 +66,24 @@ def generate(
     seeds: Sequence[int],
     eos_id: int | None = None,
     lookahead_steps: int = 0,
+    async_lookahead: bool = False,
     policy: PlanPolicy | None = None,
     freeze_planner: bool = False,
     is_finished: Callable[[int], bool] | None = None,
-) -> Iterator[GeneratedToken]:
+) -> Iterator[GeneratedToken | PlanForecast]:
     """Continue every prompt (ids, at least one each) by up to `max_new_tokens`, yielding tokens as they are made.
 
     A row ends after `eos_id`, which is yielded, and where `is_finished(row)`, asked after each of its tokens has
-    been taken, is true. Each row draws from its own generator, seeded by its entry of
-    `seeds`: its text does not depend on the rest of the batch. `lookahead_steps` only reports; it never changes
-    a distribution. The prefix is read once; every later step reads one token. `policy` says how the belief is used
-    (None: the model's own); with `freeze_planner` it stays, from the end of each prompt, what it is there. Sets the
-    model to eval mode.
+    been taken, is true. Each row draws from its own generator, seeded by its entry of `seeds`: its text does not
+    depend on the rest of the batch. The prefix is read once; every later step reads one token. `policy` says how the
+    belief is used (None: the model's own); with `freeze_planner` it stays, from the end of each prompt, what it is
+    there. Sets the model to eval mode.
+
+    `lookahead_steps` only reports; it never changes a distribution. Each token carries its forecast, or with
+    `async_lookahead` the forecasts are made while the next token is, and come as events (`PlanForecast`) among the
+    tokens: one for every token, in order in each row, no later than between the row's next token and the one after
+    that; those of a row that has ended come before any row's next token.
+
     Raises ValueError for bad arguments, ImpossibleObservationError for a prompt of probability zero and
     NothingLeftError where sampling has nothing to choose from.
     """
@@ -63,7 +94,8 @@ def generate(
 
     policy = model.policy if policy is None else model.check_policy(policy)
     later = model.check_policy(replace(policy, freeze_after=0)) if freeze_planner else policy
-    return _generate(model, prompts, settings, max_new_tokens, seeds, lookahead_steps, (policy, later), goes_on)
+    lookahead = plan_lookahead(model, lookahead_steps, beside=async_lookahead)
+    return _generate(model, prompts, settings, max_new_tokens, seeds, lookahead, (policy, later), goes_on)
 
 
 @torch.no_grad()
@@ -73,10 +105,10 @@ def _generate(
     settings: SamplingSettings,
     max_new_tokens: int,
     seeds: Sequence[int],
-    lookahead_steps: int,
+    lookahead: Lookahead | None,
     policies: tuple[PlanPolicy, PlanPolicy],
     goes_on: Callable[[int, int], bool],
-) -> Iterator[GeneratedToken]:
+) -> Iterator[GeneratedToken | PlanForecast]:
     model.eval()
     state = read_prompts(model, prompts, policy=policies[0])
     pending = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
@@ -86,16 +118,26 @@ def _generate(
     for row, prompt in enumerate(prompts):
         seen[row, list(prompt)] = True
     rows = list(range(len(prompts)))
+    queue = None if lookahead is None else lookahead.queue
     for _ in range(max_new_tokens):
         prediction = model.predict(pending, state, policy=policies[1])
-        chosen = _draw(prediction, settings, seen, [histories[r] for r in rows], [generators[r] for r in rows])
-        yield from _report(model, prediction, chosen, rows, lookahead_steps)
+        chosen = draw_next(
+            model, prediction, settings, seen, [histories[r] for r in rows], [generators[r] for r in rows]
+        )
+        made = report_tokens(model, prediction, chosen, rows, lookahead, policies[1])
+        yield from made
+        if queue is not None:
+            yield from queue.take()
+            positions = [len(histories[row]) - 1 for row in rows]
+            queue.begin(reported_belief(prediction, policies[1]), rows, positions, [token.chunk for token in made])
         state = model.observe(prediction, chosen, policy=policies[1])
         ids = chosen.tolist()
         for row, token in zip(rows, ids, strict=True):
             histories[row].append(token)
         seen[torch.arange(len(rows)), chosen] = True
         going = [i for i, (row, token) in enumerate(zip(rows, ids, strict=True)) if goes_on(row, token)]
+        if queue is not None and len(going) < len(rows):
+            yield from queue.take()
         if not going:
             return
         pending = chosen
@@ -103,6 +145,8 @@ def _generate(
             kept = torch.tensor(going, device=model.device)
             state, seen, pending = model.select_rows(state, kept), seen[kept], chosen[kept]
             rows = [rows[i] for i in going]
+    if queue is not None:
+        yield from queue.take()
 
 
 @torch.no_grad()
@@ -125,43 +169,6 @@ def read_prompts(model: PlannerLM, prompts: Sequence[Sequence[int]], *, policy: 
     if bool(impossible.any()):
         raise ImpossibleObservationError(f"prompt {int(impossible.nonzero()[0])} has probability zero under every plan")
     return state
-
-
-def _draw(
-    prediction: Prediction,
-    settings: SamplingSettings,
-    seen: Tensor,
-    histories: Sequence[Sequence[int]],
-    generators: Sequence[torch.Generator],
-) -> Tensor:
-    """The next id of each row [B]."""
-    log_probs = prediction.log_probs
-    if settings.temperature not in (0, 1):
-        tempered = temper(prediction.state_log_probs, settings.temperature)
-        log_probs = log_mean_state(prediction.log_gate, tempered)
-    banned = [banned_by_ngram(ids, settings.no_repeat_ngram_size) for ids in histories]
-    uniform = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
-    return choose(log_probs, settings, seen=seen, banned=banned, uniform=uniform)
-
-
-def _report(
-    model: PlannerLM, prediction: Prediction, chosen: Tensor, rows: Sequence[int], lookahead_steps: int
-) -> Iterator[GeneratedToken]:
-    log_probs = prediction.log_probs.gather(1, chosen.unsqueeze(1)).squeeze(1).tolist()
-    beliefs = prediction.log_belief.exp().tolist()
-    ahead: list[list[list[float]]] = [[] for _ in rows]
-    if lookahead_steps:
-        ahead = forecast(prediction.log_belief, model.log_transition(), lookahead_steps).exp().tolist()
-    positions = prediction.position.tolist()
-    for i, row in enumerate(rows):
-        yield GeneratedToken(
-            row=row,
-            id=int(chosen[i]),
-            log_prob=log_probs[i],
-            chunk=model.chunks.chunk_of(positions[i]),
-            belief=tuple(beliefs[i]),
-            lookahead=tuple(tuple(step) for step in ahead[i]),
-        )
 
 
 def _check_arguments(

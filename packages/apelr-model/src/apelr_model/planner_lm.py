@@ -18,7 +18,7 @@ from apelr_model.planner_versions import V2Planner
 from apelr_model.policy import EXACT, PlanPolicy
 from apelr_model.segments import Segments
 
-__all__ = ["ModelState", "PlannerLM", "Prediction", "Reading"]
+__all__ = ["ModelState", "PlannerLM", "Prediction", "Reading", "policy_fields"]
 
 
 class ModelState(NamedTuple):
