@@ -356,6 +356,14 @@ def test_flops_of_a_window_stop_growing_with_the_context():
     assert full.flops_per_token(1000) - full.flops_per_token(10) == 2 * 2 * 2 * 8 * 990
 
 
+def test_flops_of_a_transformer_are_the_documented_sums():
+    config = TransformerConfig(num_heads=4, num_kv_heads=2, mlp_dim=10, window=5)
+    executor = build_executor(config, vocab_size=5, token_dim=6, hidden_dim=16, num_layers=3, dropout=0.0)
+    layer = 2 * 16 * (2 * 16 + 2 * 16 * 2 // 4 + 3 * 10)
+    for context in (1, 4, 5, 9):
+        assert executor.flops_per_token(context) == 3 * (layer + 4 * 16 * min(context, 5)) + 2 * 6 * 16
+
+
 def test_flops_of_a_gru_are_its_six_products_a_layer():
     executor = GRUExecutor(vocab_size=5, token_dim=3, hidden_dim=7, num_layers=2, dropout=0.0)
     gates = 3 * 7

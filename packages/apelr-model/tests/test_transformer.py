@@ -2,6 +2,7 @@
 
 import cmath
 import math
+import weakref
 
 import pytest
 import torch
@@ -109,7 +110,7 @@ def test_it_computes_its_formulas(device, sizes):
     torch.testing.assert_close(hidden, wanted, rtol=0, atol=1e-10)
 
 
-def test_the_fast_causal_kernel_reads_whole_sequences_and_padded_ones(device, monkeypatch):
+def test_whole_sequences_padded_ones_and_steps_are_read_without_a_mask(device, monkeypatch):
     executor, calls = make(device), []
     real = attention.scaled_dot_product_attention
 
@@ -123,9 +124,12 @@ def test_the_fast_causal_kernel_reads_whole_sequences_and_padded_ones(device, mo
     executor(ids, executor.initial_carry(2), lengths=torch.tensor([6, 2], device=device))
     executor(ids, None)
     assert set(calls) == {(True, True)}
+    windowed = make(device, window=4)
+    _, windowed_carry = windowed(ids, windowed.initial_carry(2))
     calls.clear()
     for t in range(3):
         _, carry = executor(ids[:, t : t + 1], carry)
+        _, windowed_carry = windowed(ids[:, t : t + 1], windowed_carry)
     assert set(calls) == {(True, False)}
 
 
@@ -154,6 +158,17 @@ def test_with_a_window_the_cache_never_holds_more_than_the_window(device, window
             lengths = torch.tensor([steps, steps - 1, 0], device=device) if padded else None
             _, carry = executor(random_ids(device, 3, steps), carry, lengths=lengths)
             assert carry.num_bytes() <= 3 * window * executor.cache_bytes_per_token
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_without_a_carry_a_layers_keys_are_gone_when_the_next_layer_reads(device, kept):
+    executor, alive = make(device), []
+    first, second = executor.layers
+    first.attention.register_forward_hook(lambda module, inputs, output: alive.append(weakref.ref(output[1])))
+    second.register_forward_pre_hook(lambda module, inputs: alive.append(alive.pop()() is not None))
+    with torch.no_grad():
+        executor(random_ids(device, 2, 5), executor.initial_carry(2) if kept else None)
+    assert alive == [kept]
 
 
 def test_restarts_free_what_no_row_sees_any_more(device):
