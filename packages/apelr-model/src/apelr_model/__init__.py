@@ -6,6 +6,8 @@ from apelr_model.build import build_model
 from apelr_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_checkpoint
 from apelr_model.chunks import ChunkRule
 from apelr_model.config import MixtureOfSoftmaxesConfig, ModelConfig, TransformerLMConfig, V1Config, V2Config
+from apelr_model.continuations import Continuation, ContinuationScore, score_continuations
+from apelr_model.costs import ModelCosts, count_costs
 from apelr_model.errors import CheckpointError, ImpossibleObservationError, NonFiniteError
 from apelr_model.executor_config import ExecutorConfig, GRUConfig, TransformerConfig
 from apelr_model.filter import FilterResult, filter_sequence
@@ -23,6 +25,8 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "ChunkRule",
+    "Continuation",
+    "ContinuationScore",
     "Evaluation",
     "ExecutorConfig",
     "FilterResult",
@@ -32,6 +36,7 @@ __all__ = [
     "LossWeights",
     "MixtureOfSoftmaxesConfig",
     "ModelConfig",
+    "ModelCosts",
     "ModelState",
     "NoLossWeights",
     "NonFiniteError",
@@ -55,6 +60,7 @@ __all__ = [
     "build_model",
     "check_precision",
     "condition",
+    "count_costs",
     "cross_boundary",
     "evaluate",
     "filter_sequence",
@@ -64,5 +70,6 @@ __all__ = [
     "policy_fields",
     "save_checkpoint",
     "score",
+    "score_continuations",
     "write_checkpoint",
 ]
