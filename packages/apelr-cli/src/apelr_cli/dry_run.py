@@ -8,8 +8,7 @@ import torch
 from apelr_cli.resuming import plan_run
 from apelr_cli.run_config import RunConfig
 from apelr_cli.run_folder import RunFolder
-from apelr_cli.training_run import count_parameters
-from apelr_model import V1Config, V2Config, build_model
+from apelr_model import V1Config, V2Config, build_model, count_costs
 
 __all__ = ["describe_run"]
 
@@ -26,9 +25,11 @@ def describe_run(
     vocab_size = config.tokenizer.vocab_size
     with torch.device("meta"):
         model = build_model(config.model, vocab_size)
-    parts = {name: count_parameters(part) for name, part in model.named_children()}
+    parts, flops = count_costs(model, train.seq_len)
     yield f"model      {config.model.version}: {sum(parts.values()):,} parameters with a vocabulary of {vocab_size:,}"
     yield "           " + ", ".join(f"{name} {count:,}" for name, count in parts.items())
+    millions = ", ".join(f"{name} {count / 1e6:.3g}" for name, count in flops.items())
+    yield f"           {sum(flops.values()) / 1e6:.3g} MFLOPs a token forwards: {millions}"
     if isinstance(config.model, V1Config | V2Config):
         yield f"           {config.model.num_plan_states} plan states, chunks of {config.model.chunk_size} tokens"
     yield f"tokenizer  {config.tokenizer.type}, at most {vocab_size:,} ids, fitted on the training text"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 
 from apelr_cli.reporting import Reporter
 from apelr_cli.run_config import RunConfig, to_plain, to_yaml
@@ -20,6 +19,7 @@ from apelr_model import (
     SamplingSettings,
     StepReport,
     Trainer,
+    count_costs,
     evaluate,
     generate,
     save_checkpoint,
@@ -54,7 +54,7 @@ class TrainingRun:
         """Write the small files and the checkpoint of the step a new run starts at."""
         self.folder.write_text("config.yaml", to_yaml(self.config))
         self.folder.write_text("tokenizer.json", self._tokenizer_text)
-        parts = {name: count_parameters(part) for name, part in self.trainer.model.named_children()}
+        costs = count_costs(self.trainer.model, self.config.train.seq_len)
         self.folder.write_json(
             "run.json",
             {
@@ -62,7 +62,8 @@ class TrainingRun:
                 "seed": self.config.seed,
                 "device": str(self.trainer.model.device),
                 "first_step": self.trainer.step,
-                "parameters": {"total": sum(parts.values()), **parts},
+                "parameters": _with_total(costs.parameters),
+                "flops_per_token": _with_total(costs.flops_per_token),
                 "vocab_size": self.trainer.model.vocab_size,
                 "data": self._data_identity,
                 "text": self.data.text_report(),
@@ -204,9 +205,8 @@ class TrainingRun:
         return found
 
 
-def count_parameters(module: torch.nn.Module) -> int:
-    """Trained numbers in a module."""
-    return sum(parameter.numel() for parameter in module.parameters())
+def _with_total(parts: Mapping[str, float]) -> dict[str, float]:
+    return {"total": sum(parts.values()), **parts}
 
 
 def run_folder_path(config: RunConfig, config_path: Path, out: Path | None) -> Path:

@@ -31,6 +31,11 @@ class ContextGate(Planner):
         self._where: Tensor
         self.register_buffer("_where", torch.zeros(()), persistent=False)
 
+    @property
+    def flops_per_token(self) -> float:
+        """2 K D; 0 with one head."""
+        return 0 if self.gate_proj is None else 2 * self.gate_proj.weight.numel()
+
     def _gate(self, hidden: Tensor, policy: PlanPolicy) -> Tensor:
         """hidden [..., D] -> log_gate [..., K]."""
         if self.gate_proj is None:

@@ -30,6 +30,11 @@ class Head(Protocol):
         """K * V."""
         ...
 
+    @property
+    def flops_per_token(self) -> int:
+        """Floating-point operations of the matrix products that make one token's logits."""
+        ...
+
     def outputs(self, hidden: Tensor) -> StateOutputs:
         """hidden [N, D] -> the parts of the logits."""
         ...

@@ -41,6 +41,11 @@ class ExpertHead(nn.Module):
         """K * V."""
         return self.bias.numel()
 
+    @property
+    def flops_per_token(self) -> int:
+        """2 K V D."""
+        return 2 * self.weight.numel()
+
     def outputs(self, hidden: Tensor) -> StateOutputs:
         """hidden [N, D] -> the parts of the logits; one dropout mask is drawn."""
         return StateOutputs(self.dropout(hidden), self.weight, self.bias)

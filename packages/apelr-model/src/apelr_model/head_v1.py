@@ -40,6 +40,11 @@ class V1Head(nn.Module):
         """K * V."""
         return self.plan_vocab_bias.numel()
 
+    @property
+    def flops_per_token(self) -> int:
+        """2 (D F + K V F); the plan embeddings' projection is made once a batch and not counted."""
+        return 2 * (self.state_proj.weight.numel() + self.logits_per_token * self.state_proj.out_features)
+
     def outputs(self, hidden: Tensor) -> StateOutputs:
         """hidden [N, D] -> the parts of the logits; one dropout mask is drawn."""
         plans = self.plan_proj(self.plan_emb.weight)  # [K, F]

@@ -49,6 +49,11 @@ class Planner(nn.Module, ABC):
     chunks: ChunkRule
     """Where boundaries fall."""
 
+    @property
+    @abstractmethod
+    def flops_per_token(self) -> float:
+        """Floating-point operations of the matrix products in one token's share of the gate."""
+
     @abstractmethod
     def initial_state(self, batch_size: int) -> PlanState:
         """The state of sequences of which nothing has been read."""
@@ -103,6 +108,12 @@ class FilterPlanner(Planner):
         self.context_proj = nn.Linear(hidden_dim, num_plan_states) if boundary_evidence else None
         self.hard_fraction = 0.0
         """Share of sampled commitments at chunk starts, in training mode."""
+
+    @property
+    def flops_per_token(self) -> float:
+        """2 (K K + K D) / L: a transition and a reading of the text for each chunk."""
+        evidence = 0 if self.context_proj is None else self.context_proj.weight.numel()
+        return 2 * (self.num_plan_states**2 + evidence) / self.chunks.chunk_size
 
     def log_initial(self) -> Tensor:
         """-> log-probabilities [K] of the first chunk's plan, log pi."""
