@@ -13,8 +13,9 @@ from apelr_model.executor_config import ExecutorConfig, GRUConfig, TransformerCo
 from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.generation import GeneratedToken, generate
 from apelr_model.lookahead import PlanForecast
-from apelr_model.planner_lm import ModelState, PlannerLM, policy_fields
+from apelr_model.planner_lm import ModelState, PlannerLM
 from apelr_model.policy import PlanPolicy
+from apelr_model.policy_check import policy_fields
 from apelr_model.prototype import RecordedTokenizer
 from apelr_model.sampling import NothingLeftError, SamplingSettings
 from apelr_model.scoring import Evaluation, Score, evaluate, score

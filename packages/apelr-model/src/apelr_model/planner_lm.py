@@ -1,6 +1,5 @@
 """The planner language model: executor, planner and head joined, for whole sequences and for single steps."""
 
-from dataclasses import fields
 from typing import NamedTuple
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 
 from apelr_model.belief import log_mean_state
 from apelr_model.chunks import ChunkRule
-from apelr_model.config import ModelConfig, V1Config, V2Config
+from apelr_model.config import ModelConfig, V2Config
 from apelr_model.emissions import state_log_probs, target_log_probs
 from apelr_model.executor import Carry, Executor
 from apelr_model.filter import FilterResult
@@ -16,9 +15,10 @@ from apelr_model.head import Head
 from apelr_model.planner import FilterPlanner, Planner, PlanState
 from apelr_model.planner_versions import V2Planner
 from apelr_model.policy import EXACT, PlanPolicy
+from apelr_model.policy_check import check_policy
 from apelr_model.segments import Segments
 
-__all__ = ["ModelState", "PlannerLM", "Prediction", "Reading", "policy_fields"]
+__all__ = ["ModelState", "PlannerLM", "Prediction", "Reading"]
 
 
 class ModelState(NamedTuple):
@@ -130,17 +130,7 @@ class PlannerLM(nn.Module):
 
     def check_policy(self, policy: PlanPolicy) -> PlanPolicy:
         """The policy itself; ValueError with a line for each of its fields that this version does not have."""
-        own, usable = self.policy, policy_fields(self.config)
-        foreign = [
-            f"{self.config.version} has no {each.name}: it belongs to {_owners(each.name)}"
-            for each in fields(PlanPolicy)
-            if each.name not in usable and getattr(policy, each.name) != getattr(own, each.name)
-        ]
-        states = self.num_plan_states
-        if policy.force_state is not None and policy.force_state >= states:
-            foreign.append(f"force_state must be between 0 and {states - 1}, got {policy.force_state}")
-        if foreign:
-            raise ValueError("\n".join(foreign))
+        check_policy(policy, self.config, self.num_plan_states)
         return policy
 
     def set_schedule(self, step: int, max_steps: int) -> None:
@@ -209,7 +199,8 @@ class PlannerLM(nn.Module):
         """
         hidden, carry = self.executor(ids.unsqueeze(1), state.carry)
         hidden = hidden[:, 0]
-        plan, gate = self.planner.enter(state.plan, hidden, self.policy if policy is None else policy)
+        policy = self.policy if policy is None else self.check_policy(policy)
+        plan, gate = self.planner.enter(state.plan, hidden, policy)
         log_probs = state_log_probs(self.head, hidden)
         return Prediction(log_mean_state(gate, log_probs), log_probs, gate, carry, plan)
 
@@ -217,7 +208,7 @@ class PlannerLM(nn.Module):
         """ids [B]: the target that came -> the state after it."""
         rows = torch.arange(len(ids), device=ids.device)
         seen = prediction.state_log_probs[rows, :, ids]
-        plan = self.planner.observe(prediction.plan, seen, self.policy if policy is None else policy)
+        plan = self.planner.observe(prediction.plan, seen, self.policy if policy is None else self.check_policy(policy))
         return ModelState(prediction.carry, plan)
 
     def log_transition(self) -> Tensor:
@@ -225,22 +216,6 @@ class PlannerLM(nn.Module):
         if not isinstance(self.planner, FilterPlanner):
             raise ValueError(f"{self.config.version} has no plan to look ahead with")
         return self.planner.log_transition()
-
-
-def policy_fields(config: ModelConfig) -> frozenset[str]:
-    """The fields of `PlanPolicy` that make sense in a model of that configuration."""
-    if isinstance(config, V2Config):
-        return frozenset(each.name for each in fields(PlanPolicy))
-    if isinstance(config, V1Config):
-        return frozenset(("mode", "force_state", "freeze_after"))
-    return frozenset(("mode", "force_state")) if hasattr(config, "num_plan_states") else frozenset()
-
-
-def _owners(name: str) -> str:
-    """The versions whose policy has that field, in words."""
-    if name in ("mode", "force_state"):
-        return "versions with plan states"
-    return "v1_filtered_mixture and v2_planner_required" if name == "freeze_after" else "v2_planner_required"
 
 
 def _clock(position: Tensor, steps: int) -> Tensor:
