@@ -6,7 +6,15 @@ from hmmlearn.hmm import CategoricalHMM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apelr_model import ChunkRule, filter_sequence, score
+from apelr_model import (
+    ChunkRule,
+    filter_sequence,
+    plan_path_log_prob,
+    plan_trellis,
+    score,
+    smooth_plans,
+    viterbi_plans,
+)
 
 
 def distributions(generator, *shape):
@@ -40,6 +48,32 @@ def test_the_filter_gives_hmmlearns_log_likelihood(device, states, vocab, steps,
     np.testing.assert_allclose(
         result.log_belief_after[0, -1].exp().cpu().numpy(), other.predict_proba(observations)[-1], rtol=0, atol=1e-8
     )
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 7), st.integers(2, 9), st.integers(1, 80), st.integers(0, 2**32))
+def test_posteriors_and_best_paths_are_hmmlearns(device, states, vocab, steps, seed):
+    generator = torch.Generator().manual_seed(seed)
+    initial, transition = distributions(generator, states), distributions(generator, states, states)
+    emission = distributions(generator, states, vocab)
+    targets = torch.randint(0, vocab, (steps,), generator=generator)
+    trellis = plan_trellis(
+        emission.log().T[targets].unsqueeze(0).to(device),
+        initial.log().to(device),
+        transition.log().to(device),
+        ChunkRule(chunk_size=1).index(0, steps),
+    )
+    other = reference(initial, transition, emission)
+    observations = targets.numpy().reshape(-1, 1)
+    log_likelihood, posteriors = other.score_samples(observations)
+    assert abs(trellis.log_prob.sum().item() - log_likelihood) <= 1e-8
+    smoothed = smooth_plans(trellis)
+    np.testing.assert_allclose(smoothed.log_posterior[0].exp().cpu().numpy(), posteriors, rtol=0, atol=1e-8)
+    joint, path = other.decode(observations, algorithm="viterbi")
+    best = viterbi_plans(trellis)
+    theirs = plan_path_log_prob(trellis, torch.from_numpy(path).unsqueeze(0))
+    assert best.plans[0].tolist() == path.tolist() or abs((best.log_posterior - theirs).item()) <= 1e-12  # a tie
+    assert abs(best.log_posterior.item() + log_likelihood - joint) <= 1e-8
 
 
 @settings(max_examples=10)

@@ -13,14 +13,17 @@ from apelr_model.executor_config import ExecutorConfig, GRUConfig, TransformerCo
 from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.generation import GeneratedToken, generate
 from apelr_model.lookahead import PlanForecast
+from apelr_model.plan_paths import PlanPaths, plan_path_log_prob, sample_plans, viterbi_plans
 from apelr_model.planner_lm import ModelState, PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.policy_check import policy_fields
+from apelr_model.posterior import SmoothedPlans, fixed_lag_plans, pairwise_plans, smooth_plans
 from apelr_model.prototype import RecordedTokenizer
 from apelr_model.sampling import NothingLeftError, SamplingSettings
 from apelr_model.scoring import Evaluation, Score, evaluate, score
 from apelr_model.training import StepReport, Trainer, check_precision
 from apelr_model.training_config import LossWeights, NoLossWeights, OptimConfig, V1LossWeights, V2LossWeights
+from apelr_model.trellis import PlanTrellis, plan_trellis
 
 __all__ = [
     "Checkpoint",
@@ -44,11 +47,14 @@ __all__ = [
     "NothingLeftError",
     "OptimConfig",
     "PlanForecast",
+    "PlanPaths",
     "PlanPolicy",
+    "PlanTrellis",
     "PlannerLM",
     "RecordedTokenizer",
     "SamplingSettings",
     "Score",
+    "SmoothedPlans",
     "StepReport",
     "TokenBatch",
     "Trainer",
@@ -65,12 +71,19 @@ __all__ = [
     "cross_boundary",
     "evaluate",
     "filter_sequence",
+    "fixed_lag_plans",
     "forecast",
     "generate",
     "load_checkpoint",
+    "pairwise_plans",
+    "plan_path_log_prob",
+    "plan_trellis",
     "policy_fields",
+    "sample_plans",
     "save_checkpoint",
     "score",
     "score_continuations",
+    "smooth_plans",
+    "viterbi_plans",
     "write_checkpoint",
 ]
