@@ -20,7 +20,7 @@ OWN_FILES = {
     "metrics.json": "Final evaluation on all held-out text, with reference figures; its presence marks a finished run.",
     "metrics.jsonl": "One JSON object a line: training steps, evaluations, previews.",
     "config.yaml": "The resolved config: every key with its value.",
-    "run.json": "Versions, command, device, seed, git revision, parameters and FLOPs of each part, counts of the text read.",
+    "run.json": "Versions, command, device, seed, git revision, parameters and FLOPs by part, counts of the text read.",
 }
 """Everything that a run writes; `--force` removes these and touches nothing else."""
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
 from apelr_cli.reporting import Reporter
 from apelr_cli.run_config import RunConfig, to_plain, to_yaml
 from apelr_cli.run_folder import RunFolder, environment

@@ -1,7 +1,7 @@
 """Beliefs and their arithmetic: pure functions of tensors, in log space, with no epsilon.
 
 A belief is a normalised vector of log-probabilities over K plan states; minus infinity is zero. The recursion
-(docs/notation.md) has three parts, each written once and here: `condition` on an observed token, `cross_boundary`
+(docs/math.md) has three parts, each written once and here: `condition` on an observed token, `cross_boundary`
 into the next chunk, and `forecast` chunks that have not been reached.
 
 Beliefs and their sums are float64 whatever comes in, because a float32 sum over a long chunk loses

@@ -1,4 +1,4 @@
-"""The loss terms: pure functions of tensors, one per term. Formulas and signs: docs/losses.md.
+"""The loss terms: pure functions of tensors, one per term. Formulas and signs: docs/math.md.
 
 Means are given as sums divided by a count that the caller names, so that micro-batches add up to the
 full batch's mean.

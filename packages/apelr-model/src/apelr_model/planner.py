@@ -81,7 +81,7 @@ class Planner(nn.Module, ABC):
 
 
 class FilterPlanner(Planner):
-    """A Markov chain of plans, one a chunk, whose belief is filtered exactly (docs/notation.md).
+    """A Markov chain of plans, one a chunk, whose belief is filtered exactly (docs/math.md).
 
     Evidence at a boundary is a linear reading of the executor: of its state at the boundary (`last_state`, V1), or of
     the mean of its states over the chunk just completed (`chunk_mean`, V2).

@@ -1,4 +1,4 @@
-"""From the model's distribution to one token: pure functions, in the one order of docs/notation.md.
+"""From the model's distribution to one token: pure functions, in the one order of docs/math.md.
 
 temperature -> repetition penalty -> repeated n-grams -> top-k -> top-p -> draw.
 """
