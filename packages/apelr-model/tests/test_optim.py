@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apelr_model import OptimConfig
+from apelr_model import MixtureOfSoftmaxesConfig, OptimConfig, TransformerLMConfig, V1Config, V2Config
+from apelr_model.executor_config import TransformerConfig
 from apelr_model.optim import build_optimizer, learning_rate
 
 
@@ -46,22 +47,46 @@ def test_the_rate_is_positive_bounded_and_falls_after_the_warm_up(schedule, warm
     assert (after >= now) if step < warmup else (after <= now)
 
 
-def test_decay_falls_on_network_matrices_only(make_model):
-    model = make_model(num_layers=2)
-    optimizer = build_optimizer(model, OptimConfig(weight_decay=0.3))
-    names = {id(p): name for name, p in model.named_parameters()}
-    decays = {names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
-    assert set(decays) == set(names.values())
-    assert {name for name, decay in decays.items() if decay} == {
-        "executor.token_emb.weight",
-        "executor.gru.weight_ih_l0",
-        "executor.gru.weight_hh_l0",
-        "executor.gru.weight_ih_l1",
-        "executor.gru.weight_hh_l1",
+GRU = {"executor.token_emb.weight", "executor.gru.weight_ih_l0", "executor.gru.weight_hh_l0"}
+SECOND = {"executor.gru.weight_ih_l1", "executor.gru.weight_hh_l1"}
+LAYER = ("attention.qkv.weight", "attention.out.weight", "mlp.gate_up.weight", "mlp.down.weight")
+TRANSFORMER = {
+    "executor.token_emb.weight",
+    "executor.token_proj.weight",
+    *(f"executor.layers.0.{name}" for name in LAYER),
+}
+DECAYED = {
+    V1Config: {
         "head.state_proj.weight",
         "head.plan_proj.weight",
         "head.out_proj.weight",
         "planner.context_proj.weight",
         "planner.recognizer.weight",
-    }
-    assert set(decays.values()) == {0.3, 0.0}
+    },
+    V2Config: {"head.weight", "planner.context_proj.weight", "planner.future_proj.weight"},
+    MixtureOfSoftmaxesConfig: {"head.weight", "planner.gate_proj.weight"},
+    TransformerLMConfig: {"head.weight"},
+}
+
+
+def decays(model):
+    optimizer = build_optimizer(model, OptimConfig(weight_decay=0.3))
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = [(names[id(p)], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]]
+    assert len(found) == len(names)
+    assert {decay for _, decay in found} == {0.3, 0.0}
+    return {name for name, decay in found if decay}
+
+
+def test_decay_falls_on_network_matrices_only(make_model, version):
+    """Never on biases, of which the experts' are a matrix, nor on what belongs to the plan itself."""
+    assert decays(make_model(kind=version, num_layers=2)) == GRU | SECOND | DECAYED[version]
+    transformer = make_model(kind=version, hidden_dim=8, executor=TransformerConfig(num_heads=2))
+    assert decays(transformer) == TRANSFORMER | DECAYED[version]
+
+
+@pytest.mark.parametrize(("kind", "sizes"), [(V1Config, {"fusion_dim": 5}), (TransformerLMConfig, {"hidden_dim": 5})])
+def test_a_tied_matrix_is_updated_once(make_model, kind, sizes):
+    tied = make_model(kind=kind, tie_embeddings=True, **sizes)
+    assert "executor.token_emb.weight" in decays(tied)
+    assert not {"head.out_proj.weight", "head.weight"} & decays(tied)

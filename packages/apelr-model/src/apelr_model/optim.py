@@ -9,8 +9,8 @@ from apelr_model.training_config import OptimConfig
 
 __all__ = ["build_optimizer", "learning_rate"]
 
-PLAN_PARAMETERS = ("_logits", "plan_emb.weight", "plan_state_emb.weight", "plan_vocab_bias")
-"""How the names of matrices end that belong to the plan itself."""
+NOT_DECAYED = ("bias", "_logits", "plan_emb.weight", "plan_state_emb.weight")
+"""How the names end of matrices that are biases (one row a plan state) or belong to the plan itself."""
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
@@ -33,7 +33,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim >= 2 and not name.endswith(PLAN_PARAMETERS)
+        is_matrix = parameter.ndim >= 2 and not name.endswith(NOT_DECAYED)
         (decayed if is_matrix else plain).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
