@@ -212,5 +212,5 @@ def test_an_unknown_split_is_refused():
 @pytest.mark.parametrize("name", SOURCES)
 def test_opening_asks_nothing_of_the_network(name, tmp_path):
     (tmp_path / "a.txt").write_text("x", encoding="utf-8")
-    config = DataConfig(source=name, path=str(tmp_path) if name == "text" else None)
+    config = DataConfig(source=name, path=str(tmp_path) if name in ("text", "hf") else None)
     assert open_corpus(config, seed=0).name == name

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apelr_data.splits import cut_tail, hash_split
+from apelr_data.splits import cut_tail, hash_limit, hash_split, lowest_hash_limit, text_hash
 
 FRACTIONS = st.floats(0.001, 0.999)
 
@@ -58,3 +58,22 @@ def test_a_text_of_many_lines_is_cut_at_a_line_end_near_the_wanted_place(lines, 
 )
 def test_where_a_text_is_cut(text, train, validation):
     assert cut_tail(text, 0.05) == (train, validation)
+
+
+@given(st.lists(st.text("ab", max_size=4)), FRACTIONS)
+def test_the_lowest_hash_is_held_out_where_no_other_is(texts, fraction):
+    hashes = [text_hash(text) for text in texts]
+    limit = lowest_hash_limit(hashes, fraction)
+    held_out = {text for text in texts if text_hash(text) < limit}
+    if any(hash_split(text, fraction) == "validation" for text in texts):
+        assert held_out == {text for text in texts if hash_split(text, fraction) == "validation"}
+    elif len(set(texts)) > 1:
+        assert held_out == {min(texts, key=text_hash)}
+    else:
+        assert held_out == set()
+
+
+def test_no_more_hashes_are_read_than_needed():
+    hashes = iter([2**64 - 1, 5, 7])
+    assert lowest_hash_limit(hashes, 0.5) == hash_limit(0.5)
+    assert list(hashes) == [7]

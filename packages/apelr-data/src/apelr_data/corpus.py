@@ -1,17 +1,20 @@
-"""`open_corpus`: a config's documents, cleaned, split and capped, and what was done to them."""
+"""`open_corpus`: a config's documents, cleaned, split, mixed and capped, and what was done to them."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from functools import cached_property
 from typing import Protocol, get_args
 
 from apelr_data.config import DataConfig, Split
 from apelr_data.errors import DataError
-from apelr_data.sources import SOURCES, Source
+from apelr_data.mixture import interleave
+from apelr_data.sources import Source
 from apelr_data.sources.hub import HubSource
 from apelr_data.sources.python_docs import PythonDocsSource
 from apelr_data.sources.stories import StoriesSource
 from apelr_data.sources.text import TextSource
-from apelr_data.splits import hash_split
-from apelr_data.text_policy import TextReport, clean_text
+from apelr_data.splits import hash_limit, lowest_hash_limit, text_hash
+from apelr_data.text_policy import CleanText, TextReport, clean_text
 
 
 class Corpus(Protocol):
@@ -19,7 +22,7 @@ class Corpus(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the source."""
+        """The name of the source; of a mixture the names of all, joined by " + "."""
         ...
 
     def documents(self, split: Split) -> Iterator[str]:
@@ -28,6 +31,10 @@ class Corpus(Protocol):
 
     def report(self, split: Split | None = None) -> TextReport:
         """What cleaning did to the documents read so far, of one split or of both."""
+        ...
+
+    def source_reports(self, split: Split) -> list[tuple[str, TextReport]]:
+        """Each source's name and its part of the report; one entry where nothing is mixed."""
         ...
 
     def source_bits_per_byte(self, split: Split) -> float | None:
@@ -40,32 +47,76 @@ def open_corpus(config: DataConfig, *, seed: int) -> Corpus:
 
     Files are looked up here; the network is asked only when documents are read. Raises DataError.
     """
-    return _SourceCorpus(config, _open_source(config, seed))
+    sections = [f"data.sources[{i}]" for i in range(len(config.sources))] or ["data"]
+    return _Corpus(config, [_OpenSource(*each, seed) for each in zip(sections, config.parts(), strict=True)])
 
 
-def _open_source(config: DataConfig, seed: int) -> Source:
+def _open_source(section: str, config: DataConfig, seed: int) -> Source:
     """The source behind a name."""
     if config.source == "storyworld":
         return StoriesSource(config, seed)
     if config.source == "python_docs":
         return PythonDocsSource()
     if config.source == "text":
-        return TextSource(config)
-    return HubSource(SOURCES[config.source])
+        return TextSource(section, config)
+    return HubSource(section, config)
 
 
-class _SourceCorpus:
-    """A source with the text policy, the split by hash and the caps put behind it."""
+class _OpenSource:
+    """One source with the text policy and the split by hash behind it."""
 
-    def __init__(self, config: DataConfig, source: Source) -> None:
+    def __init__(self, section: str, config: DataConfig, seed: int) -> None:
+        self.section = section
+        self.config = config
+        self.source = _open_source(section, config, seed)
+
+    def read(self, split: Split) -> Generator[CleanText]:
+        """The documents of one split, the dropped ones among them."""
+        with closing(self.source.read(split)) as documents:
+            for raw in documents:
+                document = clean_text(raw.text, min_chars=self.config.min_chars)
+                if not raw.by_hash or (text_hash(document.text) < self._hash_limit) == (split == "validation"):
+                    yield document
+
+    @cached_property
+    def _hash_limit(self) -> float:
+        """Held out are the documents whose hash is below this; of a local source always one, if there are two."""
+        fraction = self.config.val_fraction
+        if not self.source.local:
+            return hash_limit(fraction)
+        with closing(self.source.read("validation")) as documents:
+            cleaned = ((raw.by_hash, clean_text(raw.text, min_chars=self.config.min_chars)) for raw in documents)
+            # a document that is held out anyway counts as a hash below every limit
+            hashes = (text_hash(document.text) if by_hash else -1 for by_hash, document in cleaned if document.kept)
+            return lowest_hash_limit(hashes, fraction)
+
+    def nothing_left(self, split: Split, report: TextReport) -> DataError:
+        """The error for a split without documents, with what can be done."""
+        config, section = self.config, self.section
+        dropped = f"{report.dropped_empty} empty, {report.dropped_short} under data.min_chars {config.min_chars}"
+        if config.val_path is not None:
+            remedy = f"give other files in {section}.path and {section}.val_path"
+        elif split == "validation":
+            remedy = f"raise data.val_fraction (now {config.val_fraction:g})"
+            remedy += {"text": f" or give {section}.val_path", "hf": f" or {section}.val_split"}.get(config.source, "")
+        else:
+            remedy = "give more text or lower data.min_chars and data.val_fraction"
+        return DataError(f"{section}.source {config.source} leaves no {split} documents (dropped: {dropped}); {remedy}")
+
+
+class _Corpus:
+    """The documents of one source or of a mixture, up to the caps."""
+
+    def __init__(self, config: DataConfig, sources: Sequence[_OpenSource]) -> None:
         self._config = config
-        self._source = source
-        self._reports: dict[Split, TextReport] = {}
+        self._sources = sources
+        self._weights = [each.weight for each in config.sources] or [1.0]
+        self._reports: dict[Split, list[TextReport]] = {}
 
     @property
     def name(self) -> str:
-        """The name of the source."""
-        return self._config.source
+        """The names of the sources."""
+        return " + ".join(each.config.source for each in self._sources)
 
     def documents(self, split: Split) -> Iterator[str]:
         """The documents of one split; each reading starts the split's report afresh."""
@@ -74,50 +125,47 @@ class _SourceCorpus:
         return self._read(split)
 
     def _read(self, split: Split) -> Iterator[str]:
-        """Clean, choose by hash where the source leaves that open, and stop at the caps."""
-        config = self._config
-        most_examples, chars_left = config.max_examples(split), config.max_chars(split)
-        report = self._reports[split] = TextReport()
-        for raw in self._source.read(split):
-            text, kept, counts = clean_text(raw.text, min_chars=config.min_chars)
-            if raw.by_hash and hash_split(text, config.val_fraction) != split:
-                continue
-            if kept and chars_left is not None:
-                if len(text) > chars_left:
-                    text, counts = _cut(text, chars_left, counts)
-                    if text.isspace():
-                        break
-                chars_left -= len(text)
-            report = self._reports[split] = report + counts
-            if kept:
-                yield text
-            if report.documents == most_examples or chars_left == 0:
-                break
-        if report.documents == 0:
-            raise DataError(self._nothing_left(split, report))
-
-    def _nothing_left(self, split: Split, report: TextReport) -> str:
-        """The message for a split without documents, with what can be done."""
-        config = self._config
-        dropped = f"{report.dropped_empty} empty, {report.dropped_short} under data.min_chars {config.min_chars}"
-        if config.val_path is not None:
-            remedy = "give other files in data.path and data.val_path"
-        elif split == "validation":
-            remedy = f"raise data.val_fraction (now {config.val_fraction:g})"
-            remedy += " or give data.val_path" if config.source == "text" else ""
-        else:
-            remedy = "give more text or lower data.min_chars and data.val_fraction"
-        return f"data.source {config.source} leaves no {split} documents (dropped: {dropped}); {remedy}"
+        """Take the sources' documents in turn and stop at the caps."""
+        examples_left, chars_left = self._config.max_examples(split), self._config.max_chars(split)
+        reports = self._reports[split] = [TextReport()] * len(self._sources)
+        capped = False
+        with ExitStack() as stack:
+            readers = [stack.enter_context(closing(each.read(split))) for each in self._sources]
+            for number, (text, kept, counts) in interleave(readers, self._weights):
+                if kept and chars_left is not None:
+                    if len(text) > chars_left:
+                        text, counts = _cut(text, chars_left, counts)
+                        if text.isspace():
+                            capped = True
+                            break
+                    chars_left -= len(text)
+                reports[number] += counts
+                if kept:
+                    yield text
+                    examples_left = None if examples_left is None else examples_left - 1
+                if examples_left == 0 or chars_left == 0:
+                    capped = True
+                    break
+        # a mixture ends with the first source that ends: one without documents leaves the later ones unread
+        empty = [i for i, report in enumerate(reports) if report.documents == 0]
+        if empty and (not capped or len(empty) == len(reports)):
+            raise self._sources[empty[0]].nothing_left(split, reports[empty[0]])
 
     def report(self, split: Split | None = None) -> TextReport:
         """The counts of the latest reading of one split, or of the latest readings of both together."""
         if split is not None:
-            return self._reports.get(split, TextReport())
+            return sum((report for _, report in self.source_reports(split)), TextReport())
         return self.report("train") + self.report("validation")
+
+    def source_reports(self, split: Split) -> list[tuple[str, TextReport]]:
+        """The name of each source and its counts of the latest reading of one split."""
+        reports = self._reports.get(split, [TextReport()] * len(self._sources))
+        return [(each.config.source, report) for each, report in zip(self._sources, reports, strict=True)]
 
     def source_bits_per_byte(self, split: Split) -> float | None:
         """Storyworld: exact bits of the stories that the caps leave, each a whole one, by their bytes; else None."""
-        return self._source.bits_per_byte(split) if isinstance(self._source, StoriesSource) else None
+        source = self._sources[0].source
+        return source.bits_per_byte(split) if isinstance(source, StoriesSource) and len(self._sources) == 1 else None
 
 
 def _cut(text: str, characters: int, counts: TextReport) -> tuple[str, TextReport]:

@@ -1,6 +1,7 @@
 """Which documents are held out: by a hash of the text for rows, by position for one long text."""
 
 import hashlib
+from collections.abc import Iterable
 
 from apelr_data.config import Split
 
@@ -11,8 +12,31 @@ def hash_split(text: str, val_fraction: float) -> Split:
     Independent of order, process and machine; equal texts fall on the same side; a larger `val_fraction` only
     moves documents from train to validation.
     """
+    return "validation" if text_hash(text) < hash_limit(val_fraction) else "train"
+
+
+def text_hash(text: str) -> int:
+    """A number of 64 bits that depends on the text alone."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return "validation" if int.from_bytes(digest, "big") < val_fraction * 2**64 else "train"
+    return int.from_bytes(digest, "big")
+
+
+def hash_limit(val_fraction: float) -> float:
+    """The number that the hash of a held-out text lies below."""
+    return val_fraction * 2**64
+
+
+def lowest_hash_limit(hashes: Iterable[int], val_fraction: float) -> float:
+    """`hash_limit`, unless no hash lies below it: then the limit that only the lowest hash lies below.
+
+    Reads no further than the first hash below `hash_limit`. Where all hashes are equal, none lies below the result.
+    """
+    limit, lowest, highest = hash_limit(val_fraction), 2**64, -1
+    for value in hashes:
+        if value < limit:
+            return limit
+        lowest, highest = min(lowest, value), max(highest, value)
+    return lowest + 1 if lowest < highest else limit
 
 
 def cut_tail(text: str, val_fraction: float) -> tuple[str, str]:

@@ -54,7 +54,7 @@ def test_invalid_utf8_reaches_the_policy_as_surrogates(tmp_path):
         (b'["text"]\n', ", line 1, is not a JSON object but list"),
         (
             b'{"text": "a"}\n{"title": "a", "body": "b"}',
-            ", line 2, has no field 'text'; set data.text_field to one of: body, title",
+            ", line 2, has no field 'text'; set data.text_field to one of: title, body",
         ),
         (b"{}", ", line 1, has no field 'text'; set data.text_field to one of: (none)"),
         (b'{"text": 3}', ", line 1, holds no text in 'text' but int"),

@@ -24,8 +24,8 @@ def test_every_entry_is_complete(info):
     for field in ("size", "licence", "splits"):
         assert getattr(info, field)
     if info.offline:
-        assert (info.hub_config, info.hub_validation, info.streaming) == (None, None, False)
-    else:
+        assert (info.hub_id, info.hub_config, info.hub_validation, info.streaming) == (None, None, None, False)
+    elif info.name != "hf":
         assert info.hub_id.count("/") == 1
         assert info.hub_config
         assert ("hash" in info.splits) == (info.hub_validation is None)
@@ -46,7 +46,14 @@ def test_ids_configurations_and_reading_are_frozen():
         "c4_en": ("allenai/c4", "en", "validation", True),
         "wiki40b_en": ("google/wiki40b", "en", "validation", True),
         "cc_news": ("vblagoje/cc_news", "plain_text", None, True),
+        "hf": (None, None, None, True),
     }
+
+
+def test_how_each_is_read():
+    assert [info.name for info in SOURCES.values() if info.reading == "local"] == list(OFFLINE_SOURCES)
+    assert [info.name for info in SOURCES.values() if info.reading == "downloaded"] == ["wikitext103", "wikitext2"]
+    assert [info.reading for info in SOURCES.values()].count("streamed") == 7
 
 
 def test_entries_are_frozen():

@@ -89,3 +89,33 @@ def test_the_text_field(tmp_path):
     assert "Document 1" in read("train", path=str(file), text_field="body")
     with pytest.raises(DataError, match=r"has no field 'text'; set data.text_field to one of: body$"):
         read("train", path=str(file))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+def test_of_a_few_rows_one_is_held_out_whatever_their_order(tmp_path, name):
+    texts = [f"Document {number}" for number in range(4)]
+    held_out = []
+    for order, folder in ((texts, tmp_path / "one"), (texts[::-1], tmp_path / "two")):
+        folder.mkdir()
+        write_rows(folder, order)
+        values = {"path": str(folder / name), "val_fraction": 0.001}
+        train, validation = read("train", **values), read("validation", **values)
+        assert [text for text in order if text not in validation] == train
+        held_out += validation
+    assert len(held_out) == 2
+    assert len(set(held_out)) == 1
+
+
+def test_no_row_is_held_out_beside_a_file_whose_end_is(tmp_path):
+    (tmp_path / "a.txt").write_text(book(40), encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
+    values = {"path": str(tmp_path), "val_fraction": 0.05}
+    assert read("train", **values)[1:] == ["one", "two"]
+    assert len(read("validation", **values)) == 1
+
+
+def test_dropped_rows_are_never_the_one_held_out(tmp_path):
+    rows = ["a row that is long enough", "another row that is long enough", *["short" + str(i) for i in range(20)]]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
+    values = {"path": str(tmp_path), "val_fraction": 1e-9, "min_chars": 10}
+    assert sorted(read("train", **values) + read("validation", **values)) == sorted(rows[:2])

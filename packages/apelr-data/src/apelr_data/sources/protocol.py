@@ -1,6 +1,6 @@
 """What a source promises: raw documents of one split, in the same order every time."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple, Protocol
 
 from apelr_data.config import Split
@@ -18,6 +18,11 @@ class RawDocument(NamedTuple):
 class Source(Protocol):
     """An iterable of raw documents; reading it again starts from the first document."""
 
-    def read(self, split: Split) -> Iterator[RawDocument]:
-        """The documents of `split`, and with them every document whose split a hash decides."""
+    @property
+    def local(self) -> bool:
+        """Whether it lies on this machine, so that reading its beginning twice costs little."""
+        ...
+
+    def read(self, split: Split) -> Generator[RawDocument]:
+        """The documents of `split`, and with them every document whose split a hash decides; to be closed."""
         ...

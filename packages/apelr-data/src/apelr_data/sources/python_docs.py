@@ -3,7 +3,7 @@
 import ast
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +21,9 @@ SKIPPED_FOLDERS = frozenset(
 class PythonDocsSource:
     """The help topics and the docstrings as one document each; equal texts appear once."""
 
-    def read(self, split: Split) -> Iterator[RawDocument]:
+    local = True
+
+    def read(self, split: Split) -> Generator[RawDocument]:
         """Every document: a hash of its text decides the split. Raises DataError when nothing is found."""
         library = Path(sysconfig.get_paths()["stdlib"])
         for text in python_documents(library):

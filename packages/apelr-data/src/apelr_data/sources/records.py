@@ -7,31 +7,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from apelr_data.errors import DataError, one_line
+from apelr_data.sources.arrow_text import column_texts, holds_text
 from apelr_data.sources.files import open_bytes, text_format
+from apelr_data.sources.nearest import listed, nearest_first
 from apelr_data.text_policy import decode_utf8
 
 _ROWS_AT_ONCE = 256
 _LONGEST_CSV_CELL = 2**31 - 1
 
 
-def read_rows(path: Path, field: str) -> Iterator[str]:
+def read_rows(path: Path, field: str, key: str = "data.text_field") -> Iterator[str]:
     """The text of every row in the file's order; a row whose text is null is an empty document.
 
-    Undecodable bytes come as surrogates U+DC80..U+DCFF. Raises DataError for a malformed row, a missing field
-    or a field that holds no text.
+    `key` is the setting that an error about the field names. Undecodable bytes come as surrogates U+DC80..U+DCFF.
+    Raises DataError for a malformed row, a missing field or a field that holds no text.
     """
     readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
-    return readers[text_format(path) or ""](path, field)
+    return readers[text_format(path) or ""](path, field, key)
 
 
-def _no_field(path: Path, where: str, field: str, there: list[str]) -> DataError:
+def _no_field(path: Path, where: str, field: str, key: str, there: list[str]) -> DataError:
     """The error for a field that is not there."""
-    return DataError(
-        f"{str(path)!r}{where} has no field {field!r}; set data.text_field to one of: {', '.join(there) or '(none)'}"
-    )
+    return DataError(f"{str(path)!r}{where} has no field {field!r}; set {key} to one of: {listed(there)}")
 
 
-def _jsonl_rows(path: Path, field: str) -> Iterator[str]:
+def _jsonl_rows(path: Path, field: str, key: str) -> Iterator[str]:
     """One JSON object a line; blank lines are skipped."""
     with open_bytes(path) as stream:
         for number, line in enumerate(stream, start=1):
@@ -47,14 +47,14 @@ def _jsonl_rows(path: Path, field: str) -> Iterator[str]:
             if not isinstance(row, dict):
                 raise DataError(f"{str(path)!r}{where} is not a JSON object but {type(row).__name__}")
             if field not in row:
-                raise _no_field(path, where, field, sorted(row))
+                raise _no_field(path, where, field, key, nearest_first(field, row))
             text = row[field]
             if text is not None and not isinstance(text, str):
                 raise DataError(f"{str(path)!r}{where} holds no text in {field!r} but {type(text).__name__}")
             yield text or ""
 
 
-def _csv_rows(path: Path, field: str) -> Iterator[str]:
+def _csv_rows(path: Path, field: str, key: str) -> Iterator[str]:
     """Comma-separated values below a line of names; blank lines are skipped."""
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CSV_CELL))  # the standard limit is 128 KiB a cell
     with open_bytes(path) as stream:
@@ -63,7 +63,7 @@ def _csv_rows(path: Path, field: str) -> Iterator[str]:
         try:
             names = next(rows, [])
             if field not in names:
-                raise _no_field(path, "", field, names)
+                raise _no_field(path, "", field, key, nearest_first(field, names))
             column = names.index(field)
             for row in rows:
                 if row and len(row) != len(names):
@@ -75,7 +75,7 @@ def _csv_rows(path: Path, field: str) -> Iterator[str]:
             raise DataError(f"{str(path)!r}, line {rows.line_num}, is not CSV: {one_line(error)}") from error
 
 
-def _parquet_rows(path: Path, field: str) -> Iterator[str]:
+def _parquet_rows(path: Path, field: str, key: str) -> Iterator[str]:
     """The values of one text column, a few rows in memory at a time."""
     import pyarrow
     import pyarrow.parquet
@@ -86,16 +86,12 @@ def _parquet_rows(path: Path, field: str) -> Iterator[str]:
             file = pyarrow.parquet.ParquetFile(source)
             names = file.schema_arrow.names
             if field not in names:
-                raise _no_field(path, "", field, names)
+                raise _no_field(path, "", field, key, nearest_first(field, names))
             kind = file.schema_arrow.field(field).type
-            if pyarrow.types.is_dictionary(kind):
-                kind = kind.value_type
-            text = (pyarrow.string(), pyarrow.large_string(), pyarrow.string_view())
-            if kind not in (*text, pyarrow.binary(), pyarrow.large_binary()):
+            if not holds_text(kind):
                 raise DataError(f"{str(path)!r} holds no text in {field!r} but {kind}")
-            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[field]):
-                # as bytes, so that invalid UTF-8 reaches the text policy
-                for value in batch.column(0).cast(kind).cast(pyarrow.large_binary()).to_pylist():
-                    yield decode_utf8(value or b"")
+            # one thread: others might still read when the program ends, which may then hang
+            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[field], use_threads=False):
+                yield from column_texts(batch.column(0))
         except pyarrow.ArrowException as error:
             raise DataError(f"{str(path)!r} is not a parquet file: {one_line(error)}") from error

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from apelr_data.config import SourceName
+from apelr_data.config import LOCAL_SOURCES, SourceName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class SourceInfo:
     summary: str
     "What it is, in one sentence."
     hub_id: str | None = None
-    "The dataset's id on the Hugging Face hub; None for a source that needs no network."
+    "The dataset's id on the Hugging Face hub; None for a source that needs no network, and for hf."
     hub_config: str | None = None
     "The configuration of that dataset."
     hub_validation: str | None = None
@@ -31,7 +31,12 @@ class SourceInfo:
     @property
     def offline(self) -> bool:
         """True when no network is needed."""
-        return self.hub_id is None
+        return self.name in LOCAL_SOURCES
+
+    @property
+    def reading(self) -> str:
+        """How it is read unless data.streaming says otherwise: local, streamed or downloaded."""
+        return "local" if self.offline else "streamed" if self.streaming else "downloaded"
 
 
 _WIKITEXT_LICENCE = "CC BY-SA 3.0 and GFDL"
@@ -141,6 +146,14 @@ _TABLE = (
         size="708,241 articles, 1.1 GB to download",
         licence="unknown: do not redistribute",
         splits=_BY_HASH,
+    ),
+    SourceInfo(
+        name="hf",
+        summary="Any other dataset of the hub, or a local folder of data files: data.path, name, text_field.",
+        streaming=True,
+        size="as large as the dataset",
+        licence="the dataset's own",
+        splits="train_split and val_split, or train_split alone; a hash of each document holds out val_fraction",
     ),
 )
 

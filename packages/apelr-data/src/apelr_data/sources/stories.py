@@ -1,7 +1,7 @@
 """Storyworld as a source: a fixed number of seeded stories for each split."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from apelr_data.config import DataConfig, Split
 from apelr_data.sources.protocol import RawDocument
@@ -14,12 +14,14 @@ VALIDATION_STORIES = 500
 class StoriesSource:
     """Stories 0, 1, 2 … of each split; a cap on the examples also lifts or lowers their number."""
 
+    local = True
+
     def __init__(self, config: DataConfig, seed: int) -> None:
         """`seed` picks the stories."""
         self._config = config
         self._seed = seed
 
-    def read(self, split: Split) -> Iterator[RawDocument]:
+    def read(self, split: Split) -> Generator[RawDocument]:
         """The stories in order."""
         for story in self._stories(split):
             yield RawDocument(story.text, by_hash=False)

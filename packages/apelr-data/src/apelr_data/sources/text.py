@@ -1,6 +1,6 @@
 """The user's own text: plain files are documents, rows of .jsonl, .csv and .parquet files are documents."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from apelr_data.config import DataConfig, Split
@@ -12,26 +12,29 @@ from apelr_data.text_policy import decode_utf8
 
 
 class TextSource:
-    """The files of `data.path` and `data.val_path`, looked up when it is made, so that a wrong path fails at once.
+    """The files of `path` and `val_path`, looked up when it is made, so that a wrong path fails at once.
 
     With `val_path`, `path` is all training text and `val_path` all validation text. Without it, the end of each
     plain file is held out, and of rows those that a hash picks.
     """
 
-    def __init__(self, config: DataConfig) -> None:
-        """Raises DataError when a path names nothing that can be read."""
+    local = True
+
+    def __init__(self, section: str, config: DataConfig) -> None:
+        """`section` is where the keys stand, for messages. Raises DataError when a path names nothing to read."""
+        self._field_key = f"{section}.text_field"
         self._field = config.text_field
         self._val_fraction = config.val_fraction
-        self._train_files = find_files("data.path", config.path or "")
-        self._val_files = None if config.val_path is None else find_files("data.val_path", config.val_path)
+        self._train_files = find_files(f"{section}.path", config.path or "")
+        self._val_files = None if config.val_path is None else find_files(f"{section}.val_path", config.val_path)
 
-    def read(self, split: Split) -> Iterator[RawDocument]:
+    def read(self, split: Split) -> Generator[RawDocument]:
         """The documents file by file in sorted order; raises DataError when a file cannot be read."""
         shared = self._val_files is None
         files = self._train_files if self._val_files is None or split == "train" else self._val_files
         for file in files:
             if text_format(file) not in PLAIN_ENDINGS:
-                yield from (RawDocument(text, by_hash=shared) for text in read_rows(file, self._field))
+                yield from (RawDocument(text, by_hash=shared) for text in read_rows(file, self._field, self._field_key))
                 continue
             text = _read_text(file)
             if shared:
