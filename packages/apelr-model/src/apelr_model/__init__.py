@@ -21,6 +21,7 @@ from apelr_model.posterior import SmoothedPlans, fixed_lag_plans, pairwise_plans
 from apelr_model.prototype import RecordedTokenizer
 from apelr_model.sampling import NothingLeftError, SamplingSettings
 from apelr_model.scoring import Evaluation, Score, evaluate, score
+from apelr_model.streaming import StreamState, StreamedToken, StreamingFilter
 from apelr_model.training import StepReport, Trainer, check_precision
 from apelr_model.training_config import LossWeights, NoLossWeights, OptimConfig, V1LossWeights, V2LossWeights
 from apelr_model.trellis import PlanTrellis, plan_trellis
@@ -56,6 +57,9 @@ __all__ = [
     "Score",
     "SmoothedPlans",
     "StepReport",
+    "StreamState",
+    "StreamedToken",
+    "StreamingFilter",
     "TokenBatch",
     "Trainer",
     "TransformerConfig",

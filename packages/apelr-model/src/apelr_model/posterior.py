@@ -18,7 +18,7 @@ from apelr_model.belief import log_normalize, log_sum_exp
 from apelr_model.losses import belief_entropy
 from apelr_model.trellis import PlanTrellis
 
-__all__ = ["SmoothedPlans", "fixed_lag_plans", "pairwise_plans", "smooth_plans"]
+__all__ = ["SmoothedPlans", "fixed_lag_plans", "pairwise_plans", "smooth_plans", "step_back"]
 
 BLOCK_ELEMENTS = 2**17
 """Numbers of the [K, K] tables that are made at once where the runs do not depend on each other."""
@@ -101,7 +101,7 @@ def _fixed_lag(trellis: PlanTrellis, runs: range, lag: int) -> Tensor:
     log_posterior = _runs_of(trellis.log_after, torch.minimum(index + lag, last).clamp(min=0))
     for step in range(lag, 0, -1):
         ended = _runs_of(trellis.log_after, torch.minimum(index + step - 1, last).clamp(min=0))
-        earlier = _step_back(log_posterior, _log_predecessors(ended, trellis.log_transition))
+        earlier = step_back(log_posterior, ended, trellis.log_transition)
         log_posterior = torch.where((index + step <= last).unsqueeze(-1), earlier, log_posterior)
     return log_posterior.masked_fill(~trellis.in_path[:, runs.start : runs.stop].unsqueeze(-1), -math.inf)
 
@@ -117,6 +117,11 @@ def _log_predecessors(log_belief: Tensor, log_transition: Tensor) -> Tensor:
 def _step_back(log_posterior: Tensor, log_predecessors: Tensor) -> Tensor:
     """log_posterior [..., K] of the next run -> that of the run before the boundary."""
     return log_sum_exp(log_posterior.unsqueeze(-1) + log_predecessors, -2)
+
+
+def step_back(log_posterior: Tensor, log_belief: Tensor, log_transition: Tensor) -> Tensor:
+    """log_posterior [..., K] of a run, log_belief [..., K] at the end of the one before it -> that one's posterior."""
+    return _step_back(log_posterior, _log_predecessors(log_belief, log_transition))
 
 
 def _log_pairs(log_posterior: Tensor, log_predecessors: Tensor, crosses: Tensor) -> Tensor:
