@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("apelr", deadline=None, derandomize=True, database=None)
+settings.load_profile("apelr")
 
 REVISION = "a" * 40
 
@@ -70,6 +74,25 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a script in a fresh interpreter that sees the same packages; it is killed when the test ends."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUTF8": "1"}
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", script, *arguments]
+        process = subprocess.Popen(command, stdout=pipe, stderr=pipe, encoding="utf-8", env=environment)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 class Hub:

@@ -1,6 +1,7 @@
 """The order of rows: a function of seed and global row number, whoever asks and whenever."""
 
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -109,8 +110,9 @@ def test_a_huge_corpus_needs_no_more_memory_than_a_block(monkeypatch):
 def test_workers_that_take_every_wth_row_together_give_the_order_of_one(workers):
     first, count = 17, 60
     alone = RowOrder(25, 9).indices(first, count).tolist()
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        asked = [(row, 1) for worker in range(workers) for row in range(first + worker, first + count, workers)]
-        found = pool.starmap(RowOrder(25, 9).indices, asked, chunksize=count // workers)
-    together = {row: int(index) for (row, _), (index,) in zip(asked, found, strict=True)}
-    assert [together[row] for row in range(first, first + count)] == alone
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        places = [range(first + worker, first + count, workers) for worker in range(workers)]
+        shares = [pool.map(RowOrder(25, 9).indices, mine, [1] * len(mine)) for mine in places]
+        found = [list(zip(mine, share, strict=True)) for mine, share in zip(places, shares, strict=True)]
+    together = dict(each for share in found for each in share)
+    assert [together[row].item() for row in range(first, first + count)] == alone

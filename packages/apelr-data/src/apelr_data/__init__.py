@@ -1,6 +1,7 @@
 """Text corpora, planted-plan stories and packed token rows for APEL-R."""
 
 from apelr_data.baselines import compression_baselines
+from apelr_data.cached_tokens import CachedTokens
 from apelr_data.config import DataConfig, SourceName, Split
 from apelr_data.corpus import Corpus, open_corpus
 from apelr_data.errors import DataError
@@ -10,12 +11,14 @@ from apelr_data.rows import Batch, Rows
 from apelr_data.sources import OFFLINE_SOURCES, SOURCES, SourceInfo
 from apelr_data.storyworld import BEATS, Story, generate_story, sentence_is_possible, story_log_prob
 from apelr_data.text_policy import TextReport, clean_text
+from apelr_data.token_cache import TokenCache
 
 __all__ = [
     "BEATS",
     "OFFLINE_SOURCES",
     "SOURCES",
     "Batch",
+    "CachedTokens",
     "Corpus",
     "DataConfig",
     "DataError",
@@ -26,6 +29,7 @@ __all__ = [
     "Split",
     "Story",
     "TextReport",
+    "TokenCache",
     "TokenStream",
     "clean_text",
     "compression_baselines",

@@ -162,6 +162,11 @@ class DocumentPacker:
         if self._open:
             self.unknown += self._open[1]  # the cap has cut this document
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of the ids given out so far."""
+        return self._sha256.hexdigest()
+
     def stream(self, ids: TokenArray, byte_counts: TokenArray) -> TokenStream:
         """The finished stream, whose parts lie in these arrays."""
         return TokenStream(
@@ -172,7 +177,7 @@ class DocumentPacker:
             unknown=self.unknown,
             pad_id=self._tokenizer.pad_id,
             bos_id=self._tokenizer.bos_id,
-            sha256=self._sha256.hexdigest(),
+            sha256=self.sha256,
         )
 
     def _encode(self, batch: list[_Piece]) -> PackedPart:

@@ -1,0 +1,131 @@
+"""The token cache: a corpus as ids in files, written once and read by every run with the same text and tokenizer."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from apelr_data.cache_folder import cache_root, new_entry, only_writer
+from apelr_data.cached_tokens import CachedTokens, Progress, differs, read_tokens, write_tokens
+from apelr_data.checked_json import checksum, in_words, read_json, write_json
+from apelr_data.config import DataConfig
+from apelr_data.corpus import Corpus
+from apelr_data.errors import DataError
+from apelr_data.text_identity import text_settings, text_state
+from apelr_data.token_file import damaged
+from apelr_tokenizers import Tokenizer, TokenizerConfig, TokenizerError, fit_tokenizer, tokenizer_from_text
+
+FORMAT_VERSION = 1
+"""Raised when files of before would be read wrongly, or when the same settings come to give other text or ids."""
+
+
+class TokenCache:
+    """Keeps the tokenizer and the tokens of a corpus in a folder that many corpora and processes share.
+
+    An entry is reused only when everything that decides it is what it was: the settings of the text, the user's own
+    files by size and time of change, the tokenizer by its fingerprint, the format. Otherwise `say` is told what
+    differs and a new one is written: in the old one's place when the settings are the same, else beside it.
+    """
+
+    def __init__(
+        self, config: DataConfig, tokenizer: TokenizerConfig, *, seed: int, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`seed` is the corpus's; `say` is given lines for the user. Raises DataError when files are not there."""
+        self._config, self._tokenizer_config, self._say = config, tokenizer, say
+        self._settings = text_settings(config, seed)
+        self._key = {"format_version": FORMAT_VERSION, "text": self._settings, **text_state(config)}
+        fitting = {**asdict(tokenizer), "special_tokens": list(tokenizer.special_tokens)}
+        self._tokenizer_key = {**self._key, "tokenizer": fitting}
+        self._own_name = self._name_for(fitting)
+        self.root = cache_root(config)
+
+    def find_tokenizer(self) -> Tokenizer | None:
+        """The tokenizer fitted earlier on this text with this config, if it is there. Raises DataError if damaged."""
+        path = self._tokenizer_path
+        content = read_json(path)
+        if content is None or content.get("key") != self._tokenizer_key:
+            return None
+        try:
+            tokenizer = tokenizer_from_text(str(content.get("tokenizer")))
+        except TokenizerError as error:
+            raise damaged(path, str(error)) from error
+        if tokenizer.fingerprint != content.get("fingerprint"):
+            raise damaged(path, "its tokenizer has another fingerprint")
+        return tokenizer
+
+    def tokenizer(self, corpus: Corpus) -> Tokenizer:
+        """The tokenizer fitted on the training text of `corpus`, kept for the next time.
+
+        Raises DataError and TokenizerError.
+        """
+        path = self._tokenizer_path
+        if self._config.reuse_token_cache and (found := self.find_tokenizer()):
+            return found
+        with only_writer(self.root, path.name, lambda: self._wait_for("tokenizer")):
+            if self._config.reuse_token_cache and (found := self.find_tokenizer()):
+                return found  # another process has just written it
+            self._say("fitting the tokenizer on the training text")
+            tokenizer = fit_tokenizer(self._tokenizer_config, corpus.documents("train"))
+            about = {"fingerprint": tokenizer.fingerprint, "tokenizer": tokenizer.to_text()}
+            with new_entry(self.root, path.name) as partial:
+                write_json(partial, {"key": self._tokenizer_key, **about})
+        return tokenizer
+
+    def find_tokens(self, tokenizer: Tokenizer) -> CachedTokens | None:
+        """The tokens written earlier, if they are there and all is the same. Raises DataError if damaged.
+
+        Sizes of files are compared here; contents when they are first used, or by `CachedTokens.check`.
+        """
+        return read_tokens(self._folder_for(tokenizer), self._tokens_key(tokenizer), tokenizer, reused=True)
+
+    def tokens(self, tokenizer: Tokenizer, corpus: Corpus, progress: Progress | None = None) -> CachedTokens:
+        """The tokens of both splits: those that are there, or new ones, written document by document.
+
+        Raises DataError: damaged files, text that cannot be read, a disk that is full.
+        """
+        if self._config.reuse_token_cache and (found := self.find_tokens(tokenizer)):
+            return found
+        folder, key = self._folder_for(tokenizer), self._tokens_key(tokenizer)
+        with only_writer(self.root, folder.name, lambda: self._wait_for("token cache")):
+            if self._config.reuse_token_cache and (found := self.find_tokens(tokenizer)):
+                return found  # another process has just written them
+            self._say(f"writing the token cache {folder}{self._why_new(folder, key)}")
+            with new_entry(self.root, folder.name) as partial:
+                write_tokens(partial, key, tokenizer, corpus, self._config, progress)
+        written = read_tokens(folder, key, tokenizer, reused=False)
+        if written is None:
+            raise damaged(folder, "another process has written other tokens meanwhile")
+        return written
+
+    @property
+    def _tokenizer_path(self) -> Path:
+        return self.root / f"{self._own_name}.tokenizer.json"
+
+    def _tokens_key(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        about = {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size}
+        return {**self._key, "tokenizer": about}
+
+    def _folder_for(self, tokenizer: Tokenizer) -> Path:
+        """The place for the fitted tokenizer's tokens, which new ones replace; another tokenizer has its own place."""
+        try:
+            fitted = self.find_tokenizer()
+        except DataError:
+            fitted = None
+        own = fitted is not None and fitted.fingerprint == tokenizer.fingerprint
+        return self.root / (self._own_name if own else self._name_for(tokenizer.fingerprint))
+
+    def _name_for(self, tokenizer: object) -> str:
+        return f"{self._config.source}-{checksum({'text': self._settings, 'tokenizer': tokenizer})[:16]}"
+
+    def _wait_for(self, what: str) -> None:
+        self._say(f"another process is writing this {what}; waiting for it")
+
+    def _why_new(self, folder: Path, key: dict[str, Any]) -> str:
+        """What differs from the tokens that were there before, else from the most similar ones of the source."""
+        if not self._config.reuse_token_cache:
+            return ", as data.reuse_token_cache is false"
+        if same_place := differs(folder, key):
+            return f" anew, as it differs: {in_words(same_place)}"
+        others = (differs(path, key) for path in self.root.glob(f"{self._config.source}-*") if path.is_dir())
+        nearest = min((changed for changed in others if changed), key=len, default=[])
+        return f"; the most similar one differs: {in_words(nearest)}" if nearest else ""

@@ -1,0 +1,60 @@
+"""What decides a corpus's text: settings, files, the Python that is read; and what does not."""
+
+import os
+import platform
+
+import pytest
+
+from apelr_data import DataConfig
+from apelr_data.text_identity import text_settings, text_state
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder with two text files."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    return tmp_path
+
+
+def test_what_decides_no_text_is_left_out(files):
+    config = DataConfig(source="text", path=str(files))
+    other = DataConfig(
+        source="text",
+        path=str(files),
+        token_cache=True,
+        token_cache_dir="x",
+        reuse_token_cache=False,
+        document_mask=True,
+    )
+    assert text_settings(config, 1) == text_settings(other, 2)
+    assert text_state(config) == text_state(other)
+
+
+@pytest.mark.parametrize("change", [{"max_train_chars": 5}, {"min_chars": 2}, {"val_fraction": 0.1}, {"path": "x"}])
+def test_a_setting_that_decides_text_is_kept(change):
+    config = {"source": "text", "path": "y"}
+    assert text_settings(DataConfig(**config), 0) != text_settings(DataConfig(**config | change), 0)
+
+
+def test_the_seed_counts_where_it_picks_the_text():
+    assert text_settings(DataConfig(source="storyworld"), 1) != text_settings(DataConfig(source="storyworld"), 2)
+    assert text_settings(DataConfig(source="python_docs"), 1) == text_settings(DataConfig(source="python_docs"), 2)
+
+
+def test_files_count_by_name_size_and_time(files):
+    config = DataConfig(source="text", path=str(files), val_path=str(files / "b.txt"))
+    before = text_state(config)
+    assert set(before["files"]) == {str(files / "a.txt"), str(files / "b.txt")}
+    assert text_state(config) == before
+    os.utime(files / "a.txt", ns=(1, 1))
+    touched = text_state(config)
+    assert touched["files"][str(files / "a.txt")] == "5 bytes, changed at 1 ns"
+    assert touched["files"][str(files / "b.txt")] == before["files"][str(files / "b.txt")]
+    (files / "c.md").write_text("c", encoding="utf-8")
+    assert len(text_state(config)["files"]) == 3
+
+
+def test_python_s_own_text_is_that_of_one_python():
+    assert text_state(DataConfig(source="python_docs")) == {"files": {}, "python": platform.python_version()}
+    assert text_state(DataConfig(source="storyworld")) == {"files": {}}
