@@ -310,6 +310,23 @@ class TestHostile:
     def test_declared_vocabulary(self, edited, value):
         refusal(edited(lambda content: content.update(vocab_size=value)))
 
+    @pytest.mark.parametrize("key", ["run_config", "versions", "training", "model_config"])
+    @pytest.mark.parametrize("form", ["in itself", "shared", "deep", "wide"])
+    def test_plain_data_that_cannot_be_walked_through(self, edited, key, form):
+        value: list = []
+        if form == "in itself":
+            value.append(value)
+        for _ in range({"shared": 40, "deep": 200}.get(form, 0)):
+            value = [value, value] if form == "shared" else [value]
+        if form == "wide":
+            value = [0] * 1_000_001
+        path = edited(lambda content: content[key].update(x=value))
+        assert refusal(path) == f"{path}: key {key!r} is nested too deeply or is too large"
+
+    def test_tensors_in_plain_data(self, edited):
+        path = edited(lambda content: content["run_config"].update(x=torch.zeros(1)))
+        assert refusal(path) == f"{path}: key 'run_config' must hold plain data, got Tensor"
+
     def test_a_tensor_that_declares_more_than_the_file_holds(self, edited):
         """A view that repeats one number: its shape fits a large config, its storage does not."""
 

@@ -8,7 +8,7 @@ name, and before a file is read. Files of the prototype are read too. Layout, gu
 import os
 import platform
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -38,6 +38,10 @@ __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "write_checkpoint
 LATEST_NAME = "checkpoint.pt"
 
 
+def _library_versions() -> dict[str, str]:
+    return {"torch": str(torch.__version__), "python": platform.python_version()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """Everything that sampling, scoring and continuing a run need."""
@@ -58,9 +62,7 @@ class Checkpoint:
     """The tokenizer's own content fingerprint."""
     run_config: dict[str, Any] = field(default_factory=dict)
     """The resolved run configuration as plain data."""
-    versions: dict[str, str] = field(
-        default_factory=lambda: {"torch": str(torch.__version__), "python": platform.python_version()}
-    )
+    versions: dict[str, str] = field(default_factory=_library_versions)
     """Versions of the libraries that wrote the file."""
     recorded_tokenizer: RecordedTokenizer | None = None
     """What a file of the prototype says of its tokenizer, which it does not carry; None for files of today."""
@@ -108,11 +110,11 @@ def save_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Path:
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write one checkpoint file under any name, in place of what is there; complete or not at all, as a save is.
 
-    Raises OSError; CheckpointError where what reached the disk is damaged.
+    It names the versions of the libraries that write it, whatever `checkpoint` was read from. Raises OSError; CheckpointError where what reached the disk is damaged.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        _write(path, temporary, checkpoint)
+        _write(path, temporary, replace(checkpoint, versions=_library_versions()))
     finally:
         temporary.unlink(missing_ok=True)
 

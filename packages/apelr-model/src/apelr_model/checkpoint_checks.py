@@ -1,5 +1,6 @@
 """Is a checkpoint's content what it says: keys, types, config, tensors and training state."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any
@@ -48,7 +49,8 @@ TRAINING_TYPES: dict[str, type] = {"optimizer": dict, "scaler": dict, "rng": dic
 """What the training state must hold; a run may keep more beside it."""
 NUMBERS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 """What parameters may be made of."""
-DEEPEST, MOST_VALUES = 32, 1_000_000
+CONTAINERS = (dict, list, tuple)
+DEEPEST, MOST_VALUES = 64, 1_000_000
 """Bounds on plain data: how deep it is nested, and how many values it has, those in several places counted in each."""
 
 
@@ -77,8 +79,8 @@ def check_content(content: object, where: str) -> tuple[ModelConfig, dict[str, A
     for key in ("step", "vocab_size"):
         if content[key] > LARGEST_NUMBER:
             raise CheckpointError(f"{where}: key {key!r} must be at most 2^62, got {shown(content[key])}")
-    for key in ("model_config", "run_config", "versions"):
-        check_plain(content[key], f"{where}: key {key!r}")
+    for key in ("model_config", "run_config", "versions", "training"):
+        check_plain(content[key], f"{where}: key {key!r}", tensors=key == "training")
     if content["model_version"] not in MODEL_VERSIONS:
         known = ", ".join(MODEL_VERSIONS)
         raise CheckpointError(f"{where} has model version {shown(content['model_version'])}; known versions: {known}")
@@ -138,24 +140,24 @@ def check_tensor(name: str, tensor: object, shape: Sequence[int], where: str) ->
         raise CheckpointError(f"{where}: tensor {name} holds NaN or plus infinity")
 
 
-def check_plain(value: object, where: str, depth: int = 0, budget: list[int] | None = None) -> None:
-    """Raise CheckpointError unless `value` is text, numbers, lists and dicts, of a size that can be printed.
+def check_plain(value: object, where: str, *, tensors: bool = False) -> None:
+    """Raise CheckpointError unless `value` is text, numbers, lists, dicts (and `tensors`), and can be walked through.
 
-    A list may stand in several places, even in itself: a small file could so hold more than can ever be walked through.
+    A list may stand in several places, even in itself: so a small file could hold more than anything can walk through.
     """
-    budget = [MOST_VALUES] if budget is None else budget
-    budget[0] -= 1
-    if depth > DEEPEST or budget[0] < 0:
+    kinds = (str, int, float, NoneType, Tensor) if tensors else (str, int, float, NoneType)
+    level, seen = [value], 0
+    for _ in range(DEEPEST):
+        seen += len(level)
+        if seen > MOST_VALUES or not level:
+            break
+        for each in level:
+            if not isinstance(each, (dict, list, tuple, *kinds)):
+                raise CheckpointError(f"{where} must hold plain data, got {type(each).__name__}")
+        below = [each.items() if isinstance(each, dict) else each for each in level if isinstance(each, CONTAINERS)]
+        level = list(itertools.islice(itertools.chain.from_iterable(below), MOST_VALUES + 1))
+    if level:
         raise CheckpointError(f"{where} is nested too deeply or is too large")
-    if isinstance(value, dict):
-        for key, each in value.items():
-            check_plain(key, where, depth + 1, budget)
-            check_plain(each, where, depth + 1, budget)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            check_plain(each, where, depth + 1, budget)
-    elif not isinstance(value, str | int | float | NoneType):
-        raise CheckpointError(f"{where} must hold plain data, got {type(value).__name__}")
 
 
 def check_training_state(

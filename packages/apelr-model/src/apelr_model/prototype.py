@@ -74,7 +74,6 @@ def read_prototype(content: Mapping[Any, Any], where: str, *, allow_unexpected: 
         "step": content.get("global_step", 0),
         "model": parameters,
         "training": training,
-        "versions": {},
         "recorded_tokenizer": RecordedTokenizer(content.get("tokenizer_path"), content.get("tokenizer_hash")),
         "notices": tuple(f"{where}: {line}" for line in [*found.notices, *notices]),
         "training_notices": tuple(f"{where}: {line}" for line in training_notices),
