@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from apelr_cli.device import resolve_device
-from apelr_model import Checkpoint, CheckpointError, PlannerLM, load_checkpoint
-from apelr_tokenizers import Tokenizer, TokenizerError, tokenizer_from_text
+import click
 
-__all__ = ["LoadedModel", "load_model", "stored_tokenizer"]
+from apelr_cli.device import resolve_device
+from apelr_cli.model_tokenizer import find_tokenizer
+from apelr_model import PlannerLM, load_checkpoint
+from apelr_tokenizers import Tokenizer
+
+__all__ = ["LoadedModel", "load_model"]
 
 
 class LoadedModel(NamedTuple):
@@ -17,36 +20,19 @@ class LoadedModel(NamedTuple):
     tokenizer: Tokenizer
 
 
-def load_model(path: Path, device_name: str) -> LoadedModel:
+def load_model(
+    path: Path, device_name: str, *, tokenizer: Path | None = None, allow_unexpected: bool = False
+) -> LoadedModel:
     """Load a checkpoint file, or the newest one of a run folder, onto the named device (`auto` picks one).
 
-    Raises ValueError (CheckpointError for everything about the file) with one line: a missing device, a file
-    that cannot be read, a tokenizer that is missing, damaged or not the model's.
+    `tokenizer` and `allow_unexpected` are for files that need them (docs/checkpoints.md). What the user should know
+    of the file goes to standard error, a line each. Raises ValueError (CheckpointError for everything about the
+    file) with one line: a missing device, a file that cannot be read, a tokenizer that is missing, damaged or not
+    the model's.
     """
     device = resolve_device(device_name)
-    checkpoint = load_checkpoint(path)
-    tokenizer = stored_tokenizer(checkpoint, path)
-    return LoadedModel(checkpoint.build_model(device), tokenizer)
-
-
-def stored_tokenizer(checkpoint: Checkpoint, path: Path) -> Tokenizer:
-    """The tokenizer inside `checkpoint`; `path` is named in messages. Raises CheckpointError.
-
-    The content must have the fingerprint that was recorded with it, and as many ids as the model has.
-    """
-    if checkpoint.tokenizer is None:
-        raise CheckpointError(f"{path} carries no tokenizer: save the checkpoint with its tokenizer's content")
-    try:
-        tokenizer = tokenizer_from_text(checkpoint.tokenizer)
-    except TokenizerError as error:
-        raise CheckpointError(f"{path}: its tokenizer cannot be read: {error}") from error
-    if tokenizer.fingerprint != checkpoint.tokenizer_fingerprint:
-        raise CheckpointError(
-            f"{path}: its tokenizer has the fingerprint {tokenizer.fingerprint}, but the model was trained with "
-            f"{checkpoint.tokenizer_fingerprint}"
-        )
-    if tokenizer.vocab_size != checkpoint.vocab_size:
-        raise CheckpointError(
-            f"{path}: its tokenizer has {tokenizer.vocab_size} ids, its model's vocabulary {checkpoint.vocab_size}"
-        )
-    return tokenizer
+    checkpoint = load_checkpoint(path, allow_unexpected=allow_unexpected)
+    found = find_tokenizer(checkpoint, path, tokenizer)
+    for notice in (*checkpoint.notices, *found.notices):
+        click.echo(f"Warning: {notice}", err=True)
+    return LoadedModel(checkpoint.build_model(device), found.tokenizer)

@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "Train a model as a config file says.",
     "sample": "Continue a prompt with a trained model.",
     "score": "Score a text with a trained model.",
+    "convert": "Turn any checkpoint that can be read into one of today's form.",
     "config": "List the shipped configurations, or print one.",
 }
 """Each command and its line in the help, with which its own help begins; `commands/<name>.py` holds it as `<name>`."""

@@ -6,13 +6,24 @@ from typing import Any
 
 import click
 
-__all__ = ["checkpoint_option", "device_option", "format_option"]
+__all__ = ["checkpoint_option", "device_option", "format_option", "tokenizer_option", "unexpected_option"]
 
 checkpoint_option = click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
     required=True,
     help="Checkpoint file, or a run folder for its newest checkpoint.",
+)
+
+tokenizer_option = click.option(
+    "--tokenizer",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Tokenizer file of a checkpoint that carries none (the prototype's). "
+    "[default: the one beside the checkpoint, else the recorded path]",
+)
+
+unexpected_option = click.option(
+    "--allow-unexpected", is_flag=True, help="Leave out tensors that the model does not have instead of refusing them."
 )
 
 device_option = click.option(

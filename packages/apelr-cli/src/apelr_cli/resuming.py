@@ -1,5 +1,6 @@
 """Taking up a run where it stopped (`--resume`), and starting a new one from a checkpoint (`train.resume_from`)."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,9 +67,15 @@ def restore(trainer: Trainer, checkpoint: Checkpoint, *, restore_rng: bool) -> N
 
 
 def start_from(trainer: Trainer, checkpoint: Checkpoint, config: RunConfig) -> list[str]:
-    """Load model, optimizer and step into a new run's trainer; the config keys that differ, as lines."""
+    """Load model, optimizer and step into a new run's trainer; the config keys that differ, as lines.
+
+    A file of the prototype has a model configuration alone.
+    """
     restore(trainer, checkpoint, restore_rng=False)
-    return differences(checkpoint.run_config, to_plain(config))
+    now = to_plain(config)
+    if checkpoint.run_config:
+        return differences(checkpoint.run_config, now)
+    return differences({"model": asdict(checkpoint.model_config)}, {"model": now["model"]})
 
 
 class RunPlan(NamedTuple):

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from apelr_cli.options import checkpoint_option, device_option, format_option
+from apelr_cli.options import (
+    checkpoint_option,
+    device_option,
+    format_option,
+    tokenizer_option,
+    unexpected_option,
+)
 
 if TYPE_CHECKING:
     from apelr_tokenizers import Tokenizer
@@ -18,6 +24,8 @@ SEEDS = click.IntRange(0, 2**63 - 1)
 
 @click.command()
 @checkpoint_option
+@tokenizer_option
+@unexpected_option
 @click.option("--prompt", help="Text to continue; '' starts from nothing. Without it and --prompt-file: stdin.")
 @click.option("--prompt-file", type=FILE, help="UTF-8 file whose text is continued, its last line end included.")
 @click.option(
@@ -79,6 +87,8 @@ SEEDS = click.IntRange(0, 2**63 - 1)
 def sample(
     *,
     checkpoint: Path,
+    tokenizer: Path | None,
+    allow_unexpected: bool,
     prompt: str | None,
     prompt_file: Path | None,
     max_new_tokens: int,
@@ -105,7 +115,7 @@ def sample(
 
     settings = sampling_settings(sampling)
     text = _prompt_text(prompt, prompt_file)
-    loaded = load_model(checkpoint, device)
+    loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected)
     request = SampleRequest(
         prompt=text,
         prompt_ids=_prompt_ids(text, loaded.tokenizer),

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from apelr_cli.options import checkpoint_option, device_option, format_option
+from apelr_cli.options import (
+    checkpoint_option,
+    device_option,
+    format_option,
+    tokenizer_option,
+    unexpected_option,
+)
 
 if TYPE_CHECKING:
     from apelr_tokenizers import Tokenizer
@@ -17,6 +23,8 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @checkpoint_option
+@tokenizer_option
+@unexpected_option
 @click.option("--text", help="Text to score, as one document.")
 @click.option("--file", "text_file", type=FILE, help="UTF-8 file to score, as one document of any length.")
 @click.option(
@@ -29,6 +37,8 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 def score(
     *,
     checkpoint: Path,
+    tokenizer: Path | None,
+    allow_unexpected: bool,
     text: str | None,
     text_file: Path | None,
     ids_file: Path | None,
@@ -48,7 +58,7 @@ def score(
 
     if text_file is not None:
         text = read_text(text_file)
-    loaded = load_model(checkpoint, device)
+    loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected)
     ids, text_bytes = [], None
     if ids_file is not None:
         ids = read_ids(ids_file, loaded.model.vocab_size)
