@@ -15,6 +15,7 @@ from apelr_model import (
     ChunkRule,
     MixtureOfSoftmaxesConfig,
     PlannerLM,
+    PlanPolicy,
     TokenBatch,
     TransformerLMConfig,
     V1Config,
@@ -117,6 +118,133 @@ def make_batch(device: torch.device) -> Callable[..., TokenBatch]:
         return batch.to(device)
 
     return make
+
+
+def _apply(weight: Any, vector: Any, bias: Any = None) -> list[float]:
+    products = [math.fsum(w * x for w, x in zip(row, vector, strict=True)) for row in weight]
+    return products if bias is None else [a + b for a, b in zip(products, bias, strict=True)]
+
+
+def _softmax(scores: Sequence[float]) -> list[float]:
+    peak = max(scores)
+    weights = [math.exp(score - peak) for score in scores]
+    return [weight / math.fsum(weights) for weight in weights]
+
+
+def _plain_gru(values: dict[str, Any], layers: int, size: int, ids: Sequence[int]) -> list[list[float]]:
+    states = [[0.0] * size for _ in range(layers)]
+    hidden = []
+    for token in ids:
+        signal = values["executor.token_emb.weight"][token]
+        for layer in range(layers):
+            old = states[layer]
+            read, kept = (
+                _apply(values[f"executor.gru.weight_{kind}_l{layer}"], x, values[f"executor.gru.bias_{kind}_l{layer}"])
+                for kind, x in (("ih", signal), ("hh", old))
+            )
+            reset = [1 / (1 + math.exp(-read[i] - kept[i])) for i in range(size)]
+            update = [1 / (1 + math.exp(-read[size + i] - kept[size + i])) for i in range(size)]
+            new = [math.tanh(read[2 * size + i] + reset[i] * kept[2 * size + i]) for i in range(size)]
+            signal = [(1 - update[i]) * new[i] + update[i] * old[i] for i in range(size)]
+            states[layer] = signal
+        hidden.append(signal)
+    return hidden
+
+
+def _plain_words(values: dict[str, Any], states: int, vocab: int, hidden: Sequence[float]) -> list[list[float]]:
+    """[K][V] of one position, in the form of the head that the model has."""
+    if "head.weight" in values:
+        rows, bias = values["head.weight"], values["head.bias"]
+        return [_softmax(_apply(rows[k * vocab : (k + 1) * vocab], hidden, bias[k])) for k in range(states)]
+    shared = _apply(values["head.state_proj.weight"], hidden, values["head.state_proj.bias"])
+    of_states = []
+    for embedding, bias in zip(values["head.plan_emb.weight"], values["head.plan_vocab_bias"], strict=True):
+        plan = _apply(values["head.plan_proj.weight"], embedding)
+        fused = [math.tanh(a + b) for a, b in zip(shared, plan, strict=True)]
+        logits = _apply(values["head.out_proj.weight"], fused, values["head.out_proj.bias"])
+        of_states.append(_softmax([a + b for a, b in zip(logits, bias, strict=True)]))
+    return of_states
+
+
+@pytest.fixture(scope="session")
+def plain_model() -> Callable[..., tuple[list[list[list[float]]], dict[int, list[float]]]]:
+    """A model with a GRU from the equations of its version, with Python floats only."""
+
+    def forward(model: PlannerLM, ids: Sequence[int]) -> tuple[list[list[list[float]]], dict[int, list[float]]]:
+        """ids x_0 ... -> token distributions [T][K][V], and the evidence at each target before which a boundary lies.
+
+        V1: before target t = L, 2L, ..., read from h_t. V2: before t = L - 1, 2L - 1, ..., from the mean of
+        h over the L inputs of the chunk just completed.
+        """
+        values = {name: tensor.tolist() for name, tensor in model.state_dict().items()}
+        config = model.config
+        hidden = _plain_gru(values, config.num_layers, config.hidden_dim, ids)
+        states = len(values["planner.initial_logits"])
+        words = [_plain_words(values, states, model.vocab_size, h) for h in hidden]
+        boundaries: dict[int, list[float]] = {}
+        for t in range(len(ids)):
+            if isinstance(config, V2Config):
+                completed = hidden[t + 1 - config.chunk_size : t + 1] if (t + 1) % config.chunk_size == 0 else None
+            else:
+                completed = [hidden[t]] if t > 0 and t % config.chunk_size == 0 else None
+            if completed is None:
+                continue
+            mean = [math.fsum(column) / len(completed) for column in zip(*completed, strict=True)]
+            boundaries[t] = [0.0] * states
+            if config.boundary_evidence:
+                read = _apply(values["planner.context_proj.weight"], mean, values["planner.context_proj.bias"])
+                boundaries[t] = [config.planner_context_scale * e for e in read]
+        return words, boundaries
+
+    return forward
+
+
+@pytest.fixture(scope="session")
+def plain_policy() -> Callable[..., list[tuple[float, list[float], list[float], list[float]]]]:
+    """A policy on a filtered belief, token by token and with probabilities: no logarithms, no chunks at once."""
+
+    def run(
+        words: Sequence[Sequence[Sequence[float]]],
+        targets: Sequence[int],
+        boundaries: dict[int, list[float]],
+        initial: Sequence[float],
+        transition: Sequence[Sequence[float]],
+        policy: PlanPolicy,
+    ) -> list[tuple[float, list[float], list[float], list[float]]]:
+        """For each target: its probability, the belief before it, the gate, and the belief after it."""
+        states = range(len(initial))
+
+        def normalised(weights: list[float]) -> list[float]:
+            total = math.fsum(weights)
+            return [w / total for w in weights] if total else weights
+
+        def moved(belief: Sequence[float]) -> list[float]:
+            return [math.fsum(belief[i] * transition[i][j] for i in states) for j in states]
+
+        belief, found = list(initial), []
+        for t, target in enumerate(targets):
+            frozen = policy.freeze_after is not None and t >= policy.freeze_after
+            if t in boundaries and not frozen:
+                belief = normalised([b * math.exp(e) for b, e in zip(moved(belief), boundaries[t], strict=True)])
+            ahead, forecasts = belief, [0.0 for _ in states]
+            for _ in range(policy.lookahead_horizon):
+                ahead = moved(ahead)
+                forecasts = [f + a / policy.lookahead_horizon for f, a in zip(forecasts, ahead, strict=True)]
+            scale = policy.feedback_scale
+            mix = [(1 - scale) * b + scale * f for b, f in zip(belief, forecasts, strict=True)]
+            gate = normalised([m ** (1 / policy.temperature) for m in mix])
+            if policy.mode == "uniform":
+                gate = [1 / len(states) for _ in states]
+            if policy.force_state is not None:
+                gate = [float(k == policy.force_state) for k in states]
+            likelihoods = [words[t][k][target] for k in states]
+            before = belief
+            if policy.token_filtering and not frozen:
+                belief = normalised([b * p for b, p in zip(belief, likelihoods, strict=True)])
+            found.append((math.fsum(g * p for g, p in zip(gate, likelihoods, strict=True)), before, gate, belief))
+        return found
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -13,53 +13,6 @@ from apelr_model.config import ExecutorSizes
 from apelr_model.executor import GRUExecutor
 
 
-def plain_forward(model, ids):
-    """Hidden states h_t and token distributions [T][K][V] from the equations, with Python floats only."""
-    values = {name: tensor.tolist() for name, tensor in model.state_dict().items()}
-
-    def apply(weight, vector, bias=None):
-        products = [sum(w * x for w, x in zip(row, vector, strict=True)) for row in weight]
-        return products if bias is None else [a + b for a, b in zip(products, bias, strict=True)]
-
-    def sigmoid(x):
-        return 1 / (1 + math.exp(-x))
-
-    size = model.config.hidden_dim
-    states = [[0.0] * size for _ in range(model.config.num_layers)]
-    hidden, words = [], []
-    for token in ids:
-        signal = values["executor.token_emb.weight"][token]
-        for layer in range(model.config.num_layers):
-            old = states[layer]
-            read = apply(values[f"executor.gru.weight_ih_l{layer}"], signal, values[f"executor.gru.bias_ih_l{layer}"])
-            kept = apply(values[f"executor.gru.weight_hh_l{layer}"], old, values[f"executor.gru.bias_hh_l{layer}"])
-            reset = [sigmoid(read[i] + kept[i]) for i in range(size)]
-            update = [sigmoid(read[size + i] + kept[size + i]) for i in range(size)]
-            new = [math.tanh(read[2 * size + i] + reset[i] * kept[2 * size + i]) for i in range(size)]
-            signal = [(1 - update[i]) * new[i] + update[i] * old[i] for i in range(size)]
-            states[layer] = signal
-        hidden.append(signal)
-        shared = apply(values["head.state_proj.weight"], signal, values["head.state_proj.bias"])
-        of_states = []
-        for k, embedding in enumerate(values["head.plan_emb.weight"]):
-            plan = apply(values["head.plan_proj.weight"], embedding)
-            fused = [math.tanh(a + b) for a, b in zip(shared, plan, strict=True)]
-            logits = apply(values["head.out_proj.weight"], fused, values["head.out_proj.bias"])
-            scores = [math.exp(a + b) for a, b in zip(logits, values["head.plan_vocab_bias"][k], strict=True)]
-            of_states.append([s / sum(scores) for s in scores])
-        words.append(of_states)
-    evidence = None
-    if "planner.context_proj.weight" in values:
-        evidence = [
-            [
-                model.config.planner_context_scale * e
-                for e in apply(values["planner.context_proj.weight"], h, values["planner.context_proj.bias"])
-            ]
-            for h in hidden
-        ]
-    return words, evidence
-
-
 def assert_same_state(first, second):
     assert first.position.tolist() == second.position.tolist()
     for a, b in ((first.carry, second.carry), (first.log_belief, second.log_belief)):
@@ -77,7 +30,7 @@ def assert_same_state(first, second):
     seed=st.integers(0, 1000),
 )
 def test_version_1_is_the_enumeration_over_all_plans(
-    make_model, enumerate_paths, states, chunk_size, layers, evidence, scale, data, seed
+    make_model, plain_model, enumerate_paths, states, chunk_size, layers, evidence, scale, data, seed
 ):
     """Every probability and belief of `read`, from the equations alone: GRU, head, evidence from h_t, all paths."""
     model = make_model(
@@ -92,14 +45,14 @@ def test_version_1_is_the_enumeration_over_all_plans(
     ids = torch.randint(0, 11, (1, steps + 1), generator=torch.Generator().manual_seed(seed)).to(model.device)
     with torch.no_grad():
         reading = model.read(ids[:, :-1], ids[:, 1:])
-    words, boundary = plain_forward(model, ids[0, :-1].tolist())
+    words, boundary = plain_model(model, ids[0, :-1].tolist())
     index = [t // chunk_size for t in range(steps)]
     initial = model.planner.initial_logits.softmax(-1).tolist()
     move = model.planner.transition_logits.softmax(-1).tolist()
     targets = ids[0, 1:].tolist()
     chosen = [[math.log(words[t][k][y]) for k in range(states)] for t, y in enumerate(targets)]
-    # The evidence of chunk c is read from h_t at its first target, t = c L: x_t has been consumed.
-    by_chunk = {c: boundary[c * chunk_size] for c in range(1, index[-1] + 1)} if boundary else None
+    by_chunk = {index[t]: of_chunk for t, of_chunk in boundary.items()}
+    assert sorted(by_chunk) == list(range(1, index[-1] + 1))
     expected = enumerate_paths(chosen, initial, move, index, by_chunk)
     filtered = reading.filtered
     found = (filtered.token_log_prob, filtered.log_belief, filtered.log_belief_after)

@@ -70,7 +70,9 @@ class TestEvaluate:
         model = make_model()
         lengths = [10, 3, 7, 1, 4, 9, 8]
         whole = make_batch(lengths)
-        batches = [type(whole)(*(tensor[rows] for tensor in whole[:3])) for rows in (slice(0, 3), slice(3, 4), slice(4, 7))]
+        batches = [
+            type(whole)(*(tensor[rows] for tensor in whole[:3])) for rows in (slice(0, 3), slice(3, 4), slice(4, 7))
+        ]
         found = evaluate(model, batches, text_bytes=100)
         with torch.no_grad():
             wanted = loss_terms(model, whole, ALL)

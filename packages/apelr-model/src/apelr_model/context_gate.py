@@ -5,9 +5,10 @@ from torch import Tensor, nn
 
 from apelr_model.belief import condition, log_mean_state, to_filter_dtype
 from apelr_model.chunks import ChunkRule
-from apelr_model.filter import FilterResult
+from apelr_model.filter import FilterResult, where_true
 from apelr_model.gate import log_gate
-from apelr_model.planner import Planner, PlanReading, PlanState
+from apelr_model.plan_state import PlanReading, PlanState, state_after
+from apelr_model.planner import Planner
 from apelr_model.policy import PlanPolicy
 
 __all__ = ["ContextGate"]
@@ -63,21 +64,19 @@ class ContextGate(Planner):
         lengths: Tensor | None,
     ) -> PlanReading:
         """hidden [B, T, D], token_log_probs [B, T, K], positions [1 or B, T], lengths [B] -> PlanReading."""
-        batch, steps, _ = hidden.shape
         seen = to_filter_dtype(token_log_probs)
-        if lengths is not None:
-            valid = (torch.arange(steps, device=hidden.device) < lengths.unsqueeze(1)).to(seen.device)
-            seen = seen.masked_fill(~valid.unsqueeze(-1), 0.0)
         gate = self._gate(hidden, policy)
+        token_log_prob = log_mean_state(gate, seen)
+        last = torch.full_like(state.position, hidden.shape[1])
+        if lengths is not None:
+            last = lengths
+            valid = (torch.arange(hidden.shape[1], device=hidden.device) < lengths.unsqueeze(1)).to(seen.device)
+            seen = where_true(valid, seen)
+            token_log_prob = token_log_prob.masked_fill(~valid, 0.0)
         segments = self.chunks.segments(positions)
         starts = segments.to(gate.device).at_first(gate)
-        after = condition(gate, seen)
-        filtered = FilterResult(gate, after, log_mean_state(gate, seen), gate, starts, starts.exp())
-        read = torch.full_like(state.position, steps) if lengths is None else lengths
-        last = (read - 1).clamp(min=0)
-        position = positions.expand(batch, -1).gather(1, last.unsqueeze(1)).squeeze(1) + 1
-        position = torch.where(read > 0, position, state.position)
-        return PlanReading(filtered, segments, None, state._replace(position=position))
+        filtered = FilterResult(gate, condition(gate, seen), token_log_prob, gate, starts, starts.exp())
+        return PlanReading(filtered, segments, None, state_after(state, filtered, positions, last, hidden[..., :0]))
 
     def enter(self, state: PlanState, hidden: Tensor, policy: PlanPolicy) -> tuple[PlanState, Tensor]:
         """hidden [B, D] of the input just read -> the state with the gate as belief, and log_gate [B, K]."""

@@ -1,7 +1,7 @@
 """Where the gate over plan states comes from: the interface, and the filtered chain of plans of V1 and V2."""
 
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,36 +9,13 @@ from torch import Tensor, nn
 from apelr_model.belief import condition, cross_boundary, to_filter_dtype
 from apelr_model.chunks import ChunkRule
 from apelr_model.commitment import ProbabilityArithmetic, gumbel_commitment
-from apelr_model.filter import LOG_ARITHMETIC, FilterResult, filter_sequence
+from apelr_model.filter import LOG_ARITHMETIC, filter_sequence
 from apelr_model.gate import gate_weights, log_gate
+from apelr_model.plan_state import PlanReading, PlanState, state_after
 from apelr_model.policy import PlanPolicy
 from apelr_model.segments import Segments
 
-__all__ = ["FilterPlanner", "PlanReading", "PlanState", "Planner"]
-
-
-class PlanState(NamedTuple):
-    """Where the plans of B sequences stand after their last observed target."""
-
-    log_belief: Tensor
-    """[B, K] belief after the last observed target (log pi before the first); float64."""
-    position: Tensor
-    """[B] number of targets observed in the document."""
-    chunk_sum: Tensor
-    """[B, D] sum of the executor's states over the inputs of the chunk under way; [B, 0] where nothing needs it."""
-
-
-class PlanReading(NamedTuple):
-    """What a planner made of a batch of targets."""
-
-    filtered: FilterResult
-    """Beliefs, gates and the targets' log-probabilities."""
-    segments: Segments
-    """The runs of targets between chunk boundaries and restarts."""
-    evidence: Tensor | None
-    """[B, S, K] log-weights from the text at the start of each run, used where it crosses a boundary."""
-    state: PlanState
-    """Where every row stands after its last (unpadded) target."""
+__all__ = ["FilterPlanner", "Planner"]
 
 
 class Planner(nn.Module, ABC):
@@ -177,7 +154,7 @@ class FilterPlanner(Planner):
             arithmetic=ProbabilityArithmetic(lambda b: self._commit(b, policy)) if committed else LOG_ARITHMETIC,
         )
         last = torch.full((batch,), steps, device=hidden.device) if lengths is None else lengths
-        return PlanReading(filtered, segments, evidence, _after(state, filtered, positions, last, chunk_sum))
+        return PlanReading(filtered, segments, evidence, state_after(state, filtered, positions, last, chunk_sum))
 
     def _commit(self, log_belief: Tensor, policy: PlanPolicy) -> Tensor:
         return gumbel_commitment(log_belief, temperature=policy.temperature, hard_fraction=self.hard_fraction)
@@ -239,20 +216,3 @@ def _observed(positions: Tensor, policy: PlanPolicy, batch: int) -> Tensor | Non
     if policy.freeze_after is None:
         return None
     return (positions < policy.freeze_after).expand(batch, -1)
-
-
-def _after(
-    state: PlanState, filtered: FilterResult, positions: Tensor, lengths: Tensor, chunk_sum: Tensor
-) -> PlanState:
-    """The state after each row's first `lengths` targets [B]; rows of length 0 stay as they are."""
-    last = (lengths - 1).clamp(min=0)
-    row = torch.arange(len(last), device=last.device)
-    read = (lengths > 0).unsqueeze(-1)
-    on_filter = filtered.log_belief.device
-    log_belief = filtered.log_belief_after[row.to(on_filter), last.to(on_filter)]
-    position = positions.expand(len(last), -1)[row, last] + 1
-    return PlanState(
-        torch.where(read.to(on_filter), log_belief, state.log_belief.to(log_belief)),
-        torch.where(lengths > 0, position, state.position),
-        torch.where(read, chunk_sum[row, last], state.chunk_sum),
-    )

@@ -12,7 +12,8 @@ from apelr_model.emissions import state_log_probs, target_log_probs
 from apelr_model.executor import Carry, Executor
 from apelr_model.filter import FilterResult
 from apelr_model.head import Head
-from apelr_model.planner import FilterPlanner, Planner, PlanState
+from apelr_model.plan_state import PlanState
+from apelr_model.planner import FilterPlanner, Planner
 from apelr_model.planner_versions import V2Planner
 from apelr_model.policy import EXACT, PlanPolicy
 from apelr_model.policy_check import check_policy
