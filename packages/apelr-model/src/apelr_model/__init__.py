@@ -13,6 +13,7 @@ from apelr_model.executor_config import ExecutorConfig, GRUConfig, TransformerCo
 from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.generation import GeneratedToken, generate
 from apelr_model.lookahead import PlanForecast
+from apelr_model.plan_matching import PlanComparison, adjusted_rand_index, compare_plans, contingency, match_states, normalized_mutual_information
 from apelr_model.plan_paths import PlanPaths, plan_path_log_prob, sample_plans, viterbi_plans
 from apelr_model.planner_lm import ModelState, PlannerLM
 from apelr_model.policy import PlanPolicy
@@ -47,6 +48,7 @@ __all__ = [
     "NonFiniteError",
     "NothingLeftError",
     "OptimConfig",
+    "PlanComparison",
     "PlanForecast",
     "PlanPaths",
     "PlanPolicy",
@@ -68,9 +70,12 @@ __all__ = [
     "V1LossWeights",
     "V2Config",
     "V2LossWeights",
+    "adjusted_rand_index",
     "build_model",
     "check_precision",
+    "compare_plans",
     "condition",
+    "contingency",
     "count_costs",
     "cross_boundary",
     "evaluate",
@@ -79,6 +84,8 @@ __all__ = [
     "forecast",
     "generate",
     "load_checkpoint",
+    "match_states",
+    "normalized_mutual_information",
     "pairwise_plans",
     "plan_path_log_prob",
     "plan_trellis",
