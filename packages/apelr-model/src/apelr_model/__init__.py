@@ -9,12 +9,15 @@ from apelr_model.config import MixtureOfSoftmaxesConfig, ModelConfig, Transforme
 from apelr_model.continuations import Continuation, ContinuationScore, score_continuations
 from apelr_model.costs import ModelCosts, count_costs
 from apelr_model.errors import CheckpointError, ImpossibleObservationError, NonFiniteError
+from apelr_model.executor import Executor
 from apelr_model.executor_config import ExecutorConfig, GRUConfig, TransformerConfig
 from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.generation import GeneratedToken, generate
+from apelr_model.likelihood import MeanNLL, mean_nll
 from apelr_model.lookahead import PlanForecast
 from apelr_model.plan_matching import PlanComparison, adjusted_rand_index, compare_plans, contingency, match_states, normalized_mutual_information
 from apelr_model.plan_paths import PlanPaths, plan_path_log_prob, sample_plans, viterbi_plans
+from apelr_model.planner_diagnostics import PlannerDiagnostics, PlanStateDiagnostics, planner_diagnostics
 from apelr_model.planner_lm import ModelState, PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.policy_check import policy_fields
@@ -34,12 +37,14 @@ __all__ = [
     "Continuation",
     "ContinuationScore",
     "Evaluation",
+    "Executor",
     "ExecutorConfig",
     "FilterResult",
     "GRUConfig",
     "GeneratedToken",
     "ImpossibleObservationError",
     "LossWeights",
+    "MeanNLL",
     "MixtureOfSoftmaxesConfig",
     "ModelConfig",
     "ModelCosts",
@@ -52,7 +57,9 @@ __all__ = [
     "PlanForecast",
     "PlanPaths",
     "PlanPolicy",
+    "PlanStateDiagnostics",
     "PlanTrellis",
+    "PlannerDiagnostics",
     "PlannerLM",
     "RecordedTokenizer",
     "SamplingSettings",
@@ -85,10 +92,12 @@ __all__ = [
     "generate",
     "load_checkpoint",
     "match_states",
+    "mean_nll",
     "normalized_mutual_information",
     "pairwise_plans",
     "plan_path_log_prob",
     "plan_trellis",
+    "planner_diagnostics",
     "policy_fields",
     "sample_plans",
     "save_checkpoint",

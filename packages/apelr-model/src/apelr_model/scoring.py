@@ -16,7 +16,7 @@ from apelr_model.planner_lm import PlannerLM
 from apelr_model.planner_versions import V1Planner
 from apelr_model.policy import PlanPolicy
 
-__all__ = ["Evaluation", "Score", "evaluate", "score"]
+__all__ = ["Evaluation", "Score", "eval_mode", "evaluate", "score"]
 
 SEGMENT = 1024
 """Targets read at once when a long sequence is scored; state and belief run through."""
@@ -105,7 +105,7 @@ def evaluate(
     usage = torch.zeros(model.num_plan_states, dtype=torch.float64)
     targets = chunks = 0
     planner = model.planner
-    with _eval_mode(model):
+    with eval_mode(model):
         for batch in batches:
             found = read_batch(model, batch.to(model.device), policy=policy)
             mixed = mixture_statistics(model, found)
@@ -137,7 +137,7 @@ def evaluate(
 
 
 @contextmanager
-def _eval_mode(model: PlannerLM) -> Iterator[None]:
+def eval_mode(model: PlannerLM) -> Iterator[None]:
     """Eval mode inside, the mode before it afterwards, also after an error."""
     was_training = model.training
     model.eval()

@@ -1,0 +1,73 @@
+"""The negative log-likelihood of held-out rows and nothing else: the cheapest evaluation, for rows of any length."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from apelr_model.batches import TokenBatch
+from apelr_model.errors import ImpossibleObservationError
+from apelr_model.planner_lm import PlannerLM
+from apelr_model.policy import PlanPolicy
+from apelr_model.scoring import eval_mode
+
+__all__ = ["MeanNLL", "mean_nll"]
+
+SEGMENT = 1024
+"""Targets of each row read at once; state and belief run through."""
+
+
+class MeanNLL(NamedTuple):
+    """The mean over an evaluation set, each row read from its own start."""
+
+    nll: float
+    """Nats per target."""
+    targets: int
+
+
+@torch.no_grad()
+def mean_nll(model: PlannerLM, batches: Iterable[TokenBatch], *, policy: PlanPolicy | None = None) -> MeanNLL:
+    """NLL over all batches, in memory that does not grow with the rows' length (a transformer's keys aside).
+
+    `policy` says how the belief is used (None: the model's own). Leaves the model in the mode (train or eval) it was
+    in and draws no random number. Raises ValueError for no batch, and ImpossibleObservationError where a target has
+    probability zero.
+    """
+    total, targets = 0.0, 0
+    with eval_mode(model):
+        for batch in batches:
+            total -= float(_log_prob(model, batch.to(model.device), policy))
+            targets += int(batch.lengths.sum())
+    if targets == 0:
+        raise ValueError("evaluation needs at least one batch with a target")
+    return MeanNLL(total / targets, targets)
+
+
+def _log_prob(model: PlannerLM, batch: TokenBatch, policy: PlanPolicy | None) -> Tensor:
+    """The log-probability of all targets together, a scalar in float64."""
+    width = batch.inputs.shape[1]
+    padded = not bool(batch.valid.all())
+    state, found = None, []
+    for start in range(0, width, SEGMENT):
+        here = slice(start, start + SEGMENT)
+        size = min(SEGMENT, width - start)
+        reading = model.read(
+            batch.inputs[:, here],
+            batch.targets[:, here],
+            state=state,
+            lengths=(batch.lengths - start).clamp(0, size) if padded else None,
+            positions=None if batch.positions is None else batch.positions[:, here],
+            policy=policy,
+            keep_state=width > SEGMENT,
+        )
+        state = reading.state
+        found.append(reading.filtered.token_log_prob)
+    log_probs = torch.cat(found, dim=1)
+    impossible = log_probs == -torch.inf
+    if bool(impossible.any()):
+        row, position = (int(i) for i in impossible.nonzero()[0])
+        raise ImpossibleObservationError(
+            f"target {position} of row {row} has probability zero under every plan state: its NLL is infinite"
+        )
+    return log_probs.sum()
