@@ -40,7 +40,7 @@ class Means:
         self._counts: dict[str, int] = {}
 
     def add(self, name: str, total: Tensor, count: int) -> None:
-        """`total` is a scalar, the sum of `count` values."""
+        """total [] (a scalar): the sum of `count` values."""
         self._sums[name] = self._sums.get(name, 0.0) + float(total)
         self._counts[name] = self.count(name) + count
 
@@ -66,7 +66,7 @@ class StateSums:
         self.totals: dict[str, Tensor] = {}
 
     def add(self, name: str, total: Tensor) -> None:
-        """`total` [K, ...] of one batch."""
+        """total [K, ...] of one batch."""
         self.totals[name] = self.totals[name] + total if name in self.totals else total
 
 

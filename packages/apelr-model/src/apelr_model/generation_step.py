@@ -90,7 +90,7 @@ def report_tokens(
     lookahead: Lookahead | None,
     policy: PlanPolicy,
 ) -> list[GeneratedToken]:
-    """What was drawn for each row, with the plan before it."""
+    """chosen [B] ids -> what was drawn for each row, with the plan before it."""
     log_probs = prediction.log_probs.gather(1, chosen.unsqueeze(1)).squeeze(1).tolist()
     log_belief = reported_belief(prediction, policy)
     ahead: list[list[list[float]]] = [[] for _ in rows]
