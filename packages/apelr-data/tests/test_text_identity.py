@@ -2,11 +2,13 @@
 
 import os
 import platform
+from pathlib import Path
 
 import pytest
 
 from apelr_data import DataConfig
-from apelr_data.text_identity import text_settings, text_state
+from apelr_data.config import MixedSource
+from apelr_data.text_identity import text_name, text_settings, text_state
 
 
 @pytest.fixture
@@ -58,3 +60,28 @@ def test_files_count_by_name_size_and_time(files):
 def test_python_s_own_text_is_that_of_one_python():
     assert text_state(DataConfig(source="python_docs")) == {"files": {}, "python": platform.python_version()}
     assert text_state(DataConfig(source="storyworld")) == {"files": {}}
+
+
+def test_a_local_dataset_s_files_count_too(files):
+    (files / "below").mkdir()
+    (files / "below" / "c.parquet").write_text("c", encoding="utf-8")
+    state = text_state(DataConfig(source="hf", path=str(files)))
+    assert {Path(name).name for name in state["files"]} == {"a.txt", "b.txt", "c.parquet"}
+    assert text_state(DataConfig(source="hf", path="owner/name")) == {"files": {}}
+
+
+def test_of_a_mixture_every_source_counts_and_the_keys_of_a_single_one_do_not(files):
+    own = {"source": "text", "path": str(files / "a.txt")}
+    mixture = DataConfig(sources=(MixedSource(**own, weight=2.0), MixedSource(source="python_docs")))
+    assert text_name(mixture) == "text+python_docs"
+    assert text_settings(mixture, 1) == text_settings(mixture, 2)
+    assert "source" not in text_settings(mixture, 1)
+    assert [each["weight"] for each in text_settings(mixture, 1)["sources"]] == [2.0, 1.0]
+    assert text_state(mixture) == {**text_state(DataConfig(**own)), "python": platform.python_version()}
+    stories = DataConfig(sources=(MixedSource(source="storyworld"), MixedSource(**own)))
+    assert text_settings(stories, 1) != text_settings(stories, 2)
+
+
+def test_a_name_stays_short():
+    mixture = DataConfig(sources=(MixedSource(source="storyworld"),) * 9)
+    assert len(text_name(mixture)) == 40

@@ -11,7 +11,7 @@ from apelr_data.checked_json import checksum, in_words, read_json, write_json
 from apelr_data.config import DataConfig
 from apelr_data.corpus import Corpus
 from apelr_data.errors import DataError
-from apelr_data.text_identity import text_settings, text_state
+from apelr_data.text_identity import text_name, text_settings, text_state
 from apelr_data.token_file import damaged
 from apelr_tokenizers import Tokenizer, TokenizerConfig, TokenizerError, fit_tokenizer, tokenizer_from_text
 
@@ -115,7 +115,7 @@ class TokenCache:
         return self.root / (self._own_name if own else self._name_for(tokenizer.fingerprint))
 
     def _name_for(self, tokenizer: object) -> str:
-        return f"{self._config.source}-{checksum({'text': self._settings, 'tokenizer': tokenizer})[:16]}"
+        return f"{text_name(self._config)}-{checksum({'text': self._settings, 'tokenizer': tokenizer})[:16]}"
 
     def _wait_for(self, what: str) -> None:
         self._say(f"another process is writing this {what}; waiting for it")
@@ -126,6 +126,6 @@ class TokenCache:
             return ", as data.reuse_token_cache is false"
         if same_place := differs(folder, key):
             return f" anew, as it differs: {in_words(same_place)}"
-        others = (differs(path, key) for path in self.root.glob(f"{self._config.source}-*") if path.is_dir())
+        others = (differs(path, key) for path in self.root.glob(f"{text_name(self._config)}-*") if path.is_dir())
         nearest = min((changed for changed in others if changed), key=len, default=[])
         return f"; the most similar one differs: {in_words(nearest)}" if nearest else ""
