@@ -12,7 +12,8 @@ import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -55,25 +56,60 @@ def field_notes(kind: type) -> dict[str, str]:
     return found
 
 
-def knobs(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:
-    """(dotted key, type, default, sentence) of every field, sections unfolded."""
+class Knob(NamedTuple):
+    """One key of a config file."""
+
+    hint: Any
+    default: Any
+    note: str
+    owners: tuple[str, ...] = ()
+    """The values of the telling key that it belongs to; empty where it belongs to all."""
+
+
+def knobs(kind: type, prefix: str = "") -> Iterator[tuple[str, Knob]]:
+    """Every field by dotted key, sections and their forms unfolded."""
     notes, hints = field_notes(kind), get_type_hints(kind)
     for field in dataclasses.fields(kind):
         made = field.default_factory is not dataclasses.MISSING
         default = field.default_factory() if made else field.default
-        if dataclasses.is_dataclass(default):
-            yield from knobs(type(default), f"{prefix}{field.name}.")
+        union = get_args(hints[field.name]) if get_origin(hints[field.name]) in (Union, UnionType) else ()
+        forms = [form for form in union or (hints[field.name],) if dataclasses.is_dataclass(form)]
+        if forms:
+            yield from form_knobs(forms, f"{prefix}{field.name}.")
         else:
-            yield f"{prefix}{field.name}", hints[field.name], default, notes[field.name]
+            yield f"{prefix}{field.name}", Knob(hints[field.name], default, notes[field.name])
+
+
+def form_knobs(forms: list[type], prefix: str) -> Iterator[tuple[str, Knob]]:
+    """The keys of a section with several forms: each once, with the forms that have it where not all do."""
+    from apelr_cli.variants import Forms
+
+    if len(forms) == 1:
+        yield from knobs(forms[0], prefix)
+        return
+    section = Forms(forms)
+    merged: dict[str, list[tuple[Knob, tuple[str, ...]]]] = {}
+    for form in forms:
+        for key, knob in knobs(form, prefix):
+            merged.setdefault(key, []).append((knob, knob.owners or section.values_of(form)))
+    for key, found in merged.items():
+        owners = tuple(dict.fromkeys(value for _, values in found for value in values))
+        if key == f"{prefix}{section.key}":
+            yield key, Knob(Literal[owners], owners[0], found[0][0].note.split(";")[0].rstrip(".") + ".")
+        else:
+            everywhere = len(owners) == len(section.all_values())
+            yield key, found[0][0]._replace(owners=() if everywhere else owners)
 
 
 def knob_rows() -> Iterator[list[str]]:
     from apelr_cli.run_config import RunConfig
 
-    for key, hint, default, note in knobs(RunConfig):
-        choices = f" One of {', '.join(map(str, get_args(hint)))}." if get_origin(hint) is Literal else ""
-        value = yaml.safe_dump(list(default) if isinstance(default, tuple) else default, default_flow_style=True)
-        yield [f"`{key}`", f"`{value.removesuffix('...' + chr(10)).strip()}`", f"{note}{choices}"]
+    for key, knob in knobs(RunConfig):
+        choices = f" One of {', '.join(map(str, get_args(knob.hint)))}." if get_origin(knob.hint) is Literal else ""
+        plain = list(knob.default) if isinstance(knob.default, tuple) else knob.default
+        value = yaml.safe_dump(plain, default_flow_style=True).removesuffix("..." + chr(10)).strip()
+        only = f" Only in {', '.join(knob.owners)}." if knob.owners else ""
+        yield [f"`{key}`", f"`{value}`", f"{knob.note}{choices}{only}"]
 
 
 def flag_rows() -> Iterator[list[str]]:
