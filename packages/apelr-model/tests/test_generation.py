@@ -3,11 +3,23 @@
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
-from apelr_model import ImpossibleObservationError, NothingLeftError, SamplingSettings, generate, score
+from apelr_model import (
+    ImpossibleObservationError,
+    MixtureOfSoftmaxesConfig,
+    NothingLeftError,
+    PlanPolicy,
+    SamplingSettings,
+    TransformerLMConfig,
+    V1Config,
+    V2Config,
+    generate,
+    score,
+)
 from apelr_model.generation import read_prompts
 
 PROMPTS = [[1, 2, 3, 4, 5], [6], [7, 8, 9, 1, 2, 3, 4, 5, 6, 7], [2, 2]]
@@ -73,6 +85,87 @@ class TestAgreesWithScoring:
                 assert token.log_prob == pytest.approx(scored.log_prob[target].item(), abs=tolerance)
                 assert token.belief == pytest.approx(scored.log_belief[target].exp().tolist(), abs=tolerance)
                 assert token.chunk == scored.chunk_index[target] == target // chunk_size
+
+
+POLICIES = {
+    V1Config: [
+        {},
+        {"mode": "uniform"},
+        {"force_state": 1},
+        {"freeze_after": 0},
+        {"freeze_after": 7},
+        {"force_state": 2, "freeze_after": 3},
+    ],
+    V2Config: [
+        {},
+        {"mode": "uniform", "token_filtering": False},
+        {"force_state": 1},
+        {"freeze_after": 7},
+        {"temperature": 0.5, "lookahead_horizon": 3, "feedback_scale": 0.6},
+        {"feedback_scale": 1.0, "token_filtering": False},
+        {"temperature": 2.0, "feedback_scale": 0.3, "freeze_after": 4, "token_filtering": False},
+    ],
+    MixtureOfSoftmaxesConfig: [{}, {"mode": "uniform"}, {"force_state": 2}],
+    TransformerLMConfig: [{}],
+}
+
+
+class TestEveryVersionAgreesWithScoring:
+    """Both executors, all versions and every use of the belief."""
+
+    @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+    def test_with_the_same_policy(self, make_model, version, executor_sizes, dtype, tolerance):
+        model = make_model(kind=version, vocab=23, dtype=dtype, **executor_sizes)
+        for fields in POLICIES[version]:
+            policy = PlanPolicy(**fields)
+            for prompt, tokens in zip(PROMPTS, run(model, PROMPTS, policy=policy, max_new_tokens=9), strict=True):
+                self.compare(model, prompt, tokens, policy, tolerance)
+
+    @pytest.mark.parametrize("kind", [V1Config, V2Config])
+    def test_a_planner_frozen_after_the_prompt_is_frozen_at_its_last_position(self, make_model, kind, executor_sizes):
+        model = make_model(kind=kind, vocab=23, **executor_sizes)
+        for fields in POLICIES[kind]:
+            policy = PlanPolicy(**fields)
+            rows = run(model, PROMPTS, policy=policy, freeze_planner=True, max_new_tokens=9)
+            for prompt, tokens in zip(PROMPTS, rows, strict=True):
+                end = len(prompt) - 1
+                freeze = end if policy.freeze_after is None else min(end, policy.freeze_after)
+                self.compare(model, prompt, tokens, replace(policy, freeze_after=freeze), 1e-9)
+
+    def test_a_model_uses_its_own_policy(self, make_model):
+        model = make_model(
+            kind=V2Config, vocab=23, planner_temperature=0.5, lookahead_feedback_scale=0.4, lookahead_horizon=2
+        )
+        for prompt, tokens in zip(PROMPTS, run(model, PROMPTS), strict=True):
+            self.compare(model, prompt, tokens, None, 1e-9)
+        assert run(model, PROMPTS) == run(model, PROMPTS, policy=model.policy)
+
+    def compare(self, model, prompt, tokens, policy, tolerance):
+        scored = score(model, [*prompt, *(token.id for token in tokens)], policy=policy)
+        assert len(tokens) > 0
+        reported = scored.log_gate if policy is not None and policy.force_state is not None else scored.log_belief
+        for i, token in enumerate(tokens):
+            target = len(prompt) - 1 + i
+            assert token.log_prob == pytest.approx(scored.log_prob[target].item(), abs=tolerance)
+            assert token.belief == pytest.approx(reported[target].exp().tolist(), abs=tolerance)
+            assert token.chunk == scored.chunk_index[target]
+
+    @pytest.mark.parametrize("kind", [V1Config, V2Config, MixtureOfSoftmaxesConfig])
+    def test_a_forced_states_reported_belief_is_the_one_hot_gate(self, make_model, kind):
+        model = make_model(kind=kind, vocab=23)
+        for tokens in run(model, PROMPTS, policy=PlanPolicy(force_state=1)):
+            assert {token.belief for token in tokens} == {(0.0, 1.0, 0.0)}
+
+    @pytest.mark.parametrize("kind", [MixtureOfSoftmaxesConfig, TransformerLMConfig])
+    def test_the_controls_have_no_plan_to_freeze_or_to_look_ahead_with(self, make_model, kind):
+        model = make_model(kind=kind)
+        message = (
+            f"^{model.config.version} has no freeze_after: it belongs to v1_filtered_mixture and v2_planner_required$"
+        )
+        with pytest.raises(ValueError, match=message):
+            run(model, [[1]], freeze_planner=True)
+        with pytest.raises(ValueError, match=f"^{model.config.version} has no plan to look ahead with$"):
+            run(model, [[1]], lookahead_steps=2)
 
 
 class TestIndependence:
@@ -267,13 +360,24 @@ class TestRefusals:
         with pytest.raises(ValueError, match=rf"^prompt ids must be between 0 and 10, got {wrong}$"):
             self.call(make_model(), [[1, wrong]])
 
-    def test_a_prompt_of_probability_zero_is_named(self, make_model):
+    def test_a_prompt_of_probability_zero_is_named(self, make_model, version):
+        """Wherever in the prompt the impossible id is, also where no belief keeps a memory of it."""
+        model = make_model(kind=version)
+        with torch.no_grad():
+            (model.head.plan_vocab_bias if version is V1Config else model.head.bias)[:, 9] = -math.inf
+        frozen = {} if version not in (V1Config, V2Config) else {"policy": PlanPolicy(freeze_after=0)}
+        for prompts, extra in (([[9, 1], [1, 9, 2], [3]], {}), ([[0], [1, 9, 2]], frozen)):
+            tokens = self.call(model, prompts, seeds=range(len(prompts)), **extra)
+            with pytest.raises(ImpossibleObservationError, match=r"^prompt 1 has probability zero under every plan$"):
+                next(tokens)
+        assert next(self.call(model, [[9, 1, 2]])).row == 0
+
+    def test_padding_makes_no_prompt_impossible(self, make_model):
+        """Right padding is id 0."""
         model = make_model()
         with torch.no_grad():
-            model.head.plan_vocab_bias[:, 9] = -math.inf
-        tokens = self.call(model, [[9, 1], [1, 9, 2], [3]], seeds=[0, 1, 2])
-        with pytest.raises(ImpossibleObservationError, match=r"^prompt 1 has probability zero under every plan$"):
-            next(tokens)
+            model.head.plan_vocab_bias[:, 0] = -math.inf
+        assert next(self.call(model, [[1, 2, 3, 4, 5], [6, 7]], seeds=[0, 1])).row == 0
 
     def test_nothing_left_stops_the_generation(self, make_model):
         settings = SamplingSettings(no_repeat_ngram_size=1)

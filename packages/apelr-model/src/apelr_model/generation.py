@@ -164,11 +164,14 @@ def read_prompts(model: PlannerLM, prompts: Sequence[Sequence[int]], *, policy: 
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt)] = torch.tensor(prompt)
     ragged = None if bool((lengths == longest).all()) else lengths
-    state = model.read(ids[:, :-1], ids[:, 1:], state=start, lengths=ragged, policy=policy).state
-    impossible = (state.log_belief == -torch.inf).all(-1)
+    reading = model.read(ids[:, :-1], ids[:, 1:], state=start, lengths=ragged, policy=policy)
+    valid = torch.arange(longest, device=model.device) < lengths.unsqueeze(1)
+    # A belief that learns nothing (frozen, or of a control) does not tell of an impossible token further back.
+    impossible = ((reading.state_log_probs == -torch.inf).all(-1) & valid).any(-1)
+    impossible |= (reading.state.log_belief == -torch.inf).all(-1).to(impossible.device)
     if bool(impossible.any()):
         raise ImpossibleObservationError(f"prompt {int(impossible.nonzero()[0])} has probability zero under every plan")
-    return state
+    return reading.state
 
 
 def _check_arguments(
