@@ -91,14 +91,15 @@ from apelr_data.cache_folder import only_writer
 root = Path(sys.argv[1])
 with only_writer(root, "a", list):
     (root / "held").touch()
-    time.sleep(float(sys.argv[2]))
+    while not (root / "go on").exists():
+        time.sleep(0.01)
     (root / "released").touch()
 """
 
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_another_process_is_waited_for_however_it_ends(tmp_path, start_python, killed):
-    process = start_python(HOLD, str(tmp_path), "60" if killed else "1")
+    process = start_python(HOLD, str(tmp_path))
     while not (tmp_path / "held").exists():
         assert process.poll() is None
         time.sleep(0.01)
@@ -106,8 +107,7 @@ def test_another_process_is_waited_for_however_it_ends(tmp_path, start_python, k
     def waiting():
         assert not (tmp_path / "released").exists()
         told.append(True)
-        if killed:
-            process.kill()
+        process.kill() if killed else (tmp_path / "go on").touch()
 
     told = []
     with only_writer(tmp_path, "a", waiting):

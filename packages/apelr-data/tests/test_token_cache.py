@@ -304,14 +304,16 @@ from pathlib import Path
 from apelr_data import DataConfig, TokenCache, open_corpus
 from apelr_tokenizers import TokenizerConfig
 
-folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
+folder = Path(sys.argv[1])
 config = DataConfig(source="text", path=str(folder / "text.txt"), token_cache_dir=str(folder / "cache"))
 
 def slow(split, documents, tokens, size):
     (folder / "writing").touch()
-    time.sleep(seconds)
+    while not (folder / "go on").exists():
+        time.sleep(0.01)
 
-cache = TokenCache(config, TokenizerConfig(type="char", min_frequency=1), seed=0, say=print)
+fit = TokenizerConfig(type="char", min_frequency=1)
+cache = TokenCache(config, fit, seed=0, say=lambda line: print(line, flush=True))
 corpus = open_corpus(config, seed=0)
 cached = cache.tokens(cache.tokenizer(corpus), corpus, slow)
 cached.check()
@@ -327,18 +329,20 @@ def wait_for(path, process):
 
 def test_of_two_processes_at_once_one_writes_and_the_other_waits_and_reads(bench, start_python):
     folder = bench.file.parent
-    first = start_python(WRITE, str(folder), "0.5")
+    first = start_python(WRITE, str(folder))
     wait_for(folder / "writing", first)
-    second = start_python(WRITE, str(folder), "0.5")
+    second = start_python(WRITE, str(folder))
+    assert second.stdout.readline() == "another process is writing this token cache; waiting for it\n"
+    (folder / "go on").touch()
     outputs = [process.communicate(timeout=60) for process in (first, second)]
     assert [errors for _, errors in outputs] == ["", ""]
     assert outputs[0][0].splitlines()[-1] == "reused False"
-    assert outputs[1][0] == "another process is writing this token cache; waiting for it\nreused True\n"
+    assert outputs[1][0] == "reused True\n"
 
 
 def test_a_killed_writer_leaves_no_cache_and_the_next_one_cleans_up(bench, start_python):
     folder = bench.file.parent
-    process = start_python(WRITE, str(folder), "60")
+    process = start_python(WRITE, str(folder))
     wait_for(folder / "writing", process)
     process.kill()
     process.wait()
