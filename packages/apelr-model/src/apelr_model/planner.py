@@ -15,7 +15,7 @@ from apelr_model.plan_state import PlanReading, PlanState, state_after
 from apelr_model.policy import PlanPolicy
 from apelr_model.segments import Segments
 
-__all__ = ["FilterPlanner", "Planner"]
+__all__ = ["FilterPlanner", "Planner", "observed_targets"]
 
 
 class Planner(nn.Module, ABC):
@@ -148,7 +148,7 @@ class FilterPlanner(Planner):
             segments,
             evidence=evidence,
             mask=valid,
-            observed=_observed(positions, policy, batch),
+            observed=observed_targets(positions, policy, batch),
             log_restart=self.log_initial(),
             gate=lambda belief: (gate_weights if committed else log_gate)(belief, log_transition, policy),
             arithmetic=ProbabilityArithmetic(lambda b: self._commit(b, policy)) if committed else LOG_ARITHMETIC,
@@ -209,8 +209,8 @@ class FilterPlanner(Planner):
         return PlanState(log_belief, state.position + 1, state.chunk_sum)
 
 
-def _observed(positions: Tensor, policy: PlanPolicy, batch: int) -> Tensor | None:
-    """[B, T] bool: does the belief learn from the target? None where it learns from all."""
+def observed_targets(positions: Tensor, policy: PlanPolicy, batch: int) -> Tensor | None:
+    """positions [1 or B, T] -> bool [B, T]: does the belief learn from the target? None where it learns from all."""
     if not policy.token_filtering:
         return torch.zeros_like(positions, dtype=torch.bool).expand(batch, -1)
     if policy.freeze_after is None:

@@ -11,10 +11,11 @@ from torch import Tensor
 from apelr_model.batch_statistics import mixture_statistics, read_batch, recognizer_kl
 from apelr_model.batches import TokenBatch
 from apelr_model.losses import belief_entropy, kl_to_uniform
-from apelr_model.planner import FilterPlanner
-from apelr_model.planner_lm import PlannerLM
+from apelr_model.planner import FilterPlanner, observed_targets
+from apelr_model.planner_lm import PlannerLM, Reading
 from apelr_model.planner_versions import V1Planner
 from apelr_model.policy import PlanPolicy
+from apelr_model.trellis import PlanTrellis, plan_trellis
 
 __all__ = ["Evaluation", "Score", "eval_mode", "evaluate", "score"]
 
@@ -33,24 +34,30 @@ class Score(NamedTuple):
     """[T, K] log-weights of the plan states in each target's prediction: the belief, unless the policy says more."""
     chunk_index: list[int]
     """[T] the chunk of each target."""
+    trellis: PlanTrellis | None = None
+    """The forward pass over the chunks of the text (B = 1), for `smooth_plans` and the like; None if not asked for."""
 
 
 @torch.no_grad()
-def score(model: PlannerLM, ids: Sequence[int], *, policy: PlanPolicy | None = None) -> Score:
+def score(
+    model: PlannerLM, ids: Sequence[int], *, policy: PlanPolicy | None = None, with_trellis: bool = False
+) -> Score:
     """ids x_0 ... x_T (two or more) -> Score of the targets x_1 ... x_T. Any length; sets the model to eval mode.
 
     `policy` says how the belief is used (None: the model's own). Raises ValueError for fewer than two ids, an id
-    outside the vocabulary, or a policy that the model does not have.
+    outside the vocabulary, a policy that the model does not have, or `with_trellis` where it has no chain of plans.
     """
     if len(ids) < 2:
         raise ValueError(f"scoring needs at least 2 ids (one to read, one to predict), got {len(ids)}")
     wrong = [i for i in ids if not 0 <= i < model.vocab_size]
     if wrong:
         raise ValueError(f"ids must be between 0 and {model.vocab_size - 1}, got {wrong[0]}")
+    if with_trellis and not isinstance(model.planner, FilterPlanner):
+        raise ValueError(f"{model.config.version} has no chain of plans, so there is nothing to smooth or to trace")
     model.eval()
     row = torch.tensor([list(ids)], device=model.device)
     state = model.initial_state(1)
-    log_probs, beliefs, gates, chunks = [], [], [], []
+    log_probs, beliefs, gates, chunks, kept = [], [], [], [], []
     for start in range(0, len(ids) - 1, SEGMENT):
         end = min(start + SEGMENT, len(ids) - 1)
         reading = model.read(row[:, start:end], row[:, start + 1 : end + 1], state=state, policy=policy)
@@ -59,7 +66,38 @@ def score(model: PlannerLM, ids: Sequence[int], *, policy: PlanPolicy | None = N
         beliefs.append(reading.filtered.log_belief[0])
         gates.append(reading.filtered.log_gate[0])
         chunks += model.chunks.chunks(reading.positions[0]).tolist()
-    return Score(torch.cat(log_probs), torch.cat(beliefs), torch.cat(gates), chunks)
+        if with_trellis:
+            kept.append((reading.state_log_probs, _evidence_of_new_chunks(reading)))
+    trellis = _whole_trellis(model, kept, policy) if with_trellis else None
+    return Score(torch.cat(log_probs), torch.cat(beliefs), torch.cat(gates), chunks, trellis)
+
+
+def _evidence_of_new_chunks(reading: Reading) -> Tensor | None:
+    """[1, S, K] of the chunks that begin in the reading: its first run may only go on with an earlier one."""
+    return (
+        None
+        if reading.evidence is None
+        else reading.evidence[:, reading.segments.begins[0].to(reading.evidence.device)]
+    )
+
+
+def _whole_trellis(
+    model: PlannerLM, kept: list[tuple[Tensor, Tensor | None]], policy: PlanPolicy | None
+) -> PlanTrellis:
+    """The trellis of a text that was read in pieces of [1, T, K] with evidence [1, S, K]."""
+    assert isinstance(model.planner, FilterPlanner)
+    policy = model.policy if policy is None else policy
+    found = torch.cat([piece for piece, _ in kept], dim=1)
+    positions = torch.arange(found.shape[1], device=found.device).unsqueeze(0)
+    evidence = [weights for _, weights in kept if weights is not None]
+    return plan_trellis(
+        found,
+        model.planner.log_initial(),
+        model.planner.log_transition(),
+        model.chunks.segments(positions, frozen_from=policy.freeze_after),
+        evidence=torch.cat(evidence, dim=1) if evidence else None,
+        observed=observed_targets(positions, policy, 1),
+    )
 
 
 class Evaluation(NamedTuple):
