@@ -32,8 +32,8 @@ class Hub:
         self.sent: dict[str, int] = {}
         self.drops = 0
         """How many answers with data are still to be cut off half-way."""
-        self.drop_after = 0
-        """How many answers with data are sent whole before that."""
+        self.drop_in = ""
+        """Only answers about files whose name begins so are cut off."""
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -63,11 +63,10 @@ class Hub:
             def _cut(self, body: bytes) -> bytes:
                 name = self.path.rpartition("/")[2]
                 data = "/resolve/" in self.path and not name.endswith((README, ".py", ".yaml", "infos.json"))
-                if data and hub.drops and not hub.drop_after:
+                if data and hub.drops and name.startswith(hub.drop_in):
                     hub.drops -= 1
                     self.close_connection = True
                     return body[: len(body) // 2]
-                hub.drop_after -= bool(data and hub.drop_after)
                 hub.sent[name] = hub.sent.get(name, 0) + len(body)
                 return body
 
@@ -80,7 +79,10 @@ class Hub:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def add(self, dataset: str, config: str, splits: dict[str, dict[str, bytes]], columns: str = "text") -> None:
-        """Add a configuration: split -> files. The card names patterns and sizes, as the hub's cards do."""
+        """Add a configuration: split -> files. The card names patterns and sizes, as the hub's cards do.
+
+        `columns` are names with, after a colon, the kind if it is no text.
+        """
         files = self.files.setdefault(dataset, {README: b"---\n---\n"})
         files.update({name: body for group in splits.values() for name, body in group.items()})
         card = yaml.safe_load(files[README].decode().strip("-\n")) or {"configs": [], "dataset_info": []}
@@ -88,7 +90,8 @@ class Hub:
             {"split": split, "path": sorted({_pattern(name) for name in group})} for split, group in splits.items()
         ]
         card["configs"].append({"config_name": config, "data_files": patterns})
-        features = [{"name": column, "dtype": "string"} for column in columns.split()]
+        kinds = [column.partition(":") for column in columns.split()]
+        features = [{"name": name, "dtype": kind or "string"} for name, _, kind in kinds]
         sizes = [{"name": split, "num_bytes": 12345, "num_examples": 678} for split in splits]
         card["dataset_info"].append({"config_name": config, "features": features, "splits": sizes})
         files[README] = f"---\n{yaml.safe_dump(card, sort_keys=False)}---\n# The card\n".encode()
@@ -172,8 +175,10 @@ import json, sys, time
 if %r:
     time.sleep = lambda seconds: None
 from apelr_data import DataConfig, DataError, open_corpus
+from apelr_data.config import MixedSource
 out = []
 for split, options in json.loads(%r):
+    options["sources"] = tuple(MixedSource(**each) for each in options.get("sources", ()))
     try:
         corpus = open_corpus(DataConfig(**options), seed=0)
         out.append(list(corpus.documents(split)))

@@ -80,7 +80,7 @@ def test_any_dataset_with_its_own_names(hub, parquet, read_hub):
     files = {
         split: {f"{split}.parquet": parquet(id=list(range(len(texts))), body=texts)} for split, texts in rows.items()
     }
-    hub.add("someone/poems", "small", files, "id body")
+    hub.add("someone/poems", "small", files, "id:int64 body")
     hub.add("someone/poems", "other", {"learn": {"other.parquet": parquet(body=["another"])}}, "body")
     given = {"source": "hf", "path": "someone/poems", "name": "small", "text_field": "body", "train_split": "learn"}
     split = {**given, "val_split": "check"}

@@ -28,8 +28,11 @@ class HubSource:
     """A dataset of the hub; nothing is asked of the network before the first document is read."""
 
     def __init__(self, section: str, config: DataConfig) -> None:
-        """`section` is where the keys stand, for messages."""
+        """`section` is where the keys stand, for messages. Raises DataError for a path that can be no id."""
         self._dataset = hub_dataset(section, config)
+        path = self._dataset.path
+        if not self._dataset.local and (path.count("/") > 1 or path.startswith((".", "/"))):
+            self._dataset.refuse("path", f"{path!r} is no folder here; give a folder or a dataset's id, as owner/name")
         self._rows = HubRows(self._dataset)
         self._found = False
 

@@ -64,7 +64,7 @@ def hub_dataset(section: str, config: DataConfig) -> HubDataset:
     return HubDataset(
         section=section,
         source=config.source,
-        path=info.hub_id or str(Path(config.path or "").expanduser()),
+        path=info.hub_id or _home_expanded(config.path or ""),
         name=info.hub_config if named else config.name,
         revision=config.revision,
         train_split=config.train_split,
@@ -73,3 +73,8 @@ def hub_dataset(section: str, config: DataConfig) -> HubDataset:
         streaming=info.streaming if config.streaming is None else config.streaming,
         cache_dir=config.cache_dir,
     )
+
+
+def _home_expanded(path: str) -> str:
+    """A path below ~ in full; any other as it is, for Path would drop a leading ./ that tells it from an id."""
+    return str(Path(path).expanduser()) if path.startswith("~") else path

@@ -14,7 +14,7 @@ def expected_errors() -> tuple[type[BaseException], ...]:
     """What reading from the hub may raise."""
     from datasets.exceptions import DatasetsError
 
-    return (DatasetsError, OSError, ValueError, RuntimeError, KeyError, *_http_errors())
+    return (DatasetsError, ValueError, RuntimeError, KeyError, *connection_errors())
 
 
 def explain(dataset: HubDataset, rows: int, error: BaseException) -> NoReturn:
@@ -24,7 +24,7 @@ def explain(dataset: HubDataset, rows: int, error: BaseException) -> NoReturn:
     if isinstance(error, DatasetNotFoundError):
         _explain_not_found(dataset, error)
     where = f"{dataset.section}.source {dataset.source} ({dataset.described})"
-    if rows and isinstance(error, (OSError, *_http_errors())):
+    if rows and isinstance(error, connection_errors()):
         raise DataError(
             f"{where}: the connection was lost after {rows} rows and did not come back ({_cause(error)}); "
             f"run again, or set {dataset.section}.streaming to false"
@@ -34,11 +34,11 @@ def explain(dataset: HubDataset, rows: int, error: BaseException) -> NoReturn:
     raise DataError(f"{where}: {_cause(error)}") from error
 
 
-def _http_errors() -> tuple[type[BaseException], ...]:
-    """The base error of whichever HTTP client the library uses: it is among the bases of its own error."""
+def connection_errors() -> tuple[type[BaseException], ...]:
+    """What a lost connection may raise: the base error of whichever HTTP client the library uses, and OSError."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    return tuple(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
+    return (OSError, *(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)))
 
 
 def _cause(error: BaseException) -> str:

@@ -1,11 +1,13 @@
 """The text column of one split of a dataset, through `datasets`, which is imported only here and when it is read."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from apelr_data.sources.arrow_text import column_texts, holds_text
 from apelr_data.sources.hub_dataset import HubDataset
+from apelr_data.sources.hub_errors import connection_errors
 from apelr_data.sources.nearest import listed, nearest_first
 
 ROWS_AT_ONCE = 256
@@ -13,6 +15,10 @@ STREAMED_ROWS_AT_ONCE = 16
 """Few, because the library fetches further files to fill a piece."""
 READ_ATTEMPTS = 4
 """How often a stream's read is tried again; each try is up to six requests with pauses, 23 s in all."""
+
+
+DOWNLOAD_PAUSES = (1.0, 5.0, 15.0)
+"""Seconds between the attempts at a download, which goes on where the last one broke off."""
 
 
 class HubRows:
@@ -84,7 +90,7 @@ class HubRows:
         if files is not None:
             chosen = {base: self._files_of(base, files) for base in bases}
             builder.config.data_files = type(files)(chosen)
-        builder.download_and_prepare(verification_mode="no_checks")
+        _patiently(lambda: builder.download_and_prepare(verification_mode="no_checks"))
         return builder.as_dataset(split=split)
 
     def _column_of(self, rows: Any) -> Iterator[str]:
@@ -98,7 +104,7 @@ class HubRows:
                 yield from column_texts(chunk)
 
     def _parquet_texts(self, files: Sequence[str]) -> Iterator[str]:
-        """The texts of parquet files, of which nothing but that column is fetched.
+        """The texts of parquet files, of which no other column is decoded.
 
         The library's own reader leaves threads behind that may hang or abort the program when it ends before
         the stream does; here all is read by the calling thread.
@@ -108,12 +114,16 @@ class HubRows:
 
         for name in files:
             with xopen(str(name), "rb") as stream:
-                file = pyarrow.parquet.ParquetFile(stream)
+                file = pyarrow.parquet.ParquetFile(stream, pre_buffer=False)  # a buffer is filled by threads
                 self._check_column(file.schema_arrow.names)
                 self._check_kind(file.schema_arrow.field(self._dataset.column).type)
-                columns = [self._dataset.column]
-                for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns, use_threads=False):
-                    yield from column_texts(batch.column(0))
+                for group in range(file.num_row_groups):  # one by one: a batch would be filled from several
+                    yield from self._group_texts(file, group)
+
+    def _group_texts(self, file: Any, group: int) -> Iterator[str]:
+        columns = [self._dataset.column]
+        for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns, use_threads=False):
+            yield from column_texts(batch.column(0))
 
     def _check_column(self, names: Sequence[str]) -> None:
         column = self._dataset.column
@@ -125,3 +135,14 @@ class HubRows:
         if not holds_text(kind):
             column = self._dataset.column
             self._dataset.refuse("text_field", f"{self._dataset.described} holds no text in {column!r} but {kind}")
+
+
+def _patiently(download: Callable[[], Any]) -> None:
+    """Download, after a lost connection again; the library itself tries a download once. Raises its last error."""
+    for pause in DOWNLOAD_PAUSES:
+        try:
+            download()
+            return
+        except connection_errors():
+            time.sleep(pause)
+    download()

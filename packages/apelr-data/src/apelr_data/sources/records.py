@@ -83,7 +83,7 @@ def _parquet_rows(path: Path, field: str, key: str) -> Iterator[str]:
     with open_bytes(path) as stream:
         source = stream if path.suffix.lower() == ".parquet" else io.BytesIO(stream.read())
         try:
-            file = pyarrow.parquet.ParquetFile(source)
+            file = pyarrow.parquet.ParquetFile(source, pre_buffer=False)
             names = file.schema_arrow.names
             if field not in names:
                 raise _no_field(path, "", field, key, nearest_first(field, names))
