@@ -37,7 +37,7 @@ def test_a_missing_device_is_an_error_before_anything_is_read(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tokenizer": None}, "carries no tokenizer: save the checkpoint with its tokenizer's content"),
+        ({"tokenizer": None}, "carries no tokenizer: name it with --tokenizer FILE"),
         ({"tokenizer": "{}"}, "its tokenizer cannot be read: not a tokenizer file"),
         ({"tokenizer_fingerprint": "abc"}, "but the model was trained with abc"),
         ({"tokenizer_fingerprint": None}, "but the model was trained with None"),

@@ -41,14 +41,14 @@ def verify_archive(path: Path) -> None:
         records = archive.infolist()
         if not records:
             raise zipfile.BadZipFile("the archive is empty")
-        if sum(record.file_size for record in records) > path.stat().st_size:
-            raise zipfile.BadZipFile("its records are larger than the file")
-        if len({record.filename for record in records}) < len(records) or archive.comment:
-            raise zipfile.BadZipFile("its directory is wrong")
         for record in records:
             is_folder = record.is_dir() or record.external_attr & DOS_FOLDER
             if is_folder or record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
                 raise zipfile.BadZipFile(f"header of record {record.filename} is wrong")
+        if sum(record.file_size for record in records) > path.stat().st_size:
+            raise zipfile.BadZipFile("its records are larger than the file")
+        if len({record.filename for record in records}) < len(records) or archive.comment:
+            raise zipfile.BadZipFile("its directory is wrong")
         if bad := archive.testzip():
             raise zipfile.BadZipFile(f"checksum of record {bad} is wrong")
 
