@@ -13,6 +13,7 @@ def test_the_public_names_are_frozen():
         "Corpus",
         "DataConfig",
         "DataError",
+        "MixedSource",
         "RowOrder",
         "Rows",
         "SourceInfo",

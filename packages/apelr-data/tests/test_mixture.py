@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apelr_data import DataConfig, DataError, open_corpus
-from apelr_data.config import MixedSource
+from apelr_data import DataConfig, DataError, MixedSource, open_corpus
 from apelr_data.mixture import interleave
 from apelr_data.text_policy import clean_text
 

@@ -2,7 +2,7 @@
 
 from apelr_data.baselines import compression_baselines
 from apelr_data.cached_tokens import CachedTokens
-from apelr_data.config import DataConfig, SourceName, Split
+from apelr_data.config import DataConfig, MixedSource, SourceName, Split
 from apelr_data.corpus import Corpus, open_corpus
 from apelr_data.errors import DataError
 from apelr_data.pack import TokenStream, pack_documents
@@ -22,6 +22,7 @@ __all__ = [
     "Corpus",
     "DataConfig",
     "DataError",
+    "MixedSource",
     "RowOrder",
     "Rows",
     "SourceInfo",

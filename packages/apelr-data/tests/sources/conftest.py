@@ -174,8 +174,8 @@ READ = """
 import json, sys, time
 if %r:
     time.sleep = lambda seconds: None
-from apelr_data import DataConfig, DataError, open_corpus
-from apelr_data.config import MixedSource
+from apelr_data import DataConfig, DataError, MixedSource, open_corpus
+
 out = []
 for split, options in json.loads(%r):
     options["sources"] = tuple(MixedSource(**each) for each in options.get("sources", ()))
