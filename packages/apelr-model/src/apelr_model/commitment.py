@@ -54,8 +54,8 @@ class ProbabilityArithmetic:
 
 def _scaled(belief: Tensor, token_log_probs: Tensor) -> tuple[Tensor, Tensor]:
     """belief [..., K], token_log_probs [..., K] -> e^(l - peak) [..., K] and the peak [..., 1] over possible states."""
-    values = to_filter_dtype(token_log_probs).expand_as(belief)
-    peak = values.detach().masked_fill(belief.detach() == 0, -torch.inf).amax(-1, keepdim=True)
+    values, weights = torch.broadcast_tensors(to_filter_dtype(token_log_probs), belief)
+    peak = values.detach().masked_fill(weights.detach() == 0, -torch.inf).amax(-1, keepdim=True)
     peak = peak.masked_fill(peak == -torch.inf, 0.0)
     return (values - peak).clamp(max=LARGEST_GAP).exp(), peak
 
