@@ -71,6 +71,43 @@ def test_compressors_are_left_out_for_large_text(tmp_path: Path, monkeypatch: py
 
 def test_references_are_of_the_very_text_that_is_evaluated(tmp_path: Path) -> None:
     data = prepared(tmp_path)
-    text = "".join(data.corpus.documents("validation")).encode()
+    text = "".join(data.text.corpus.documents("validation")).encode()
     assert data.references()["gzip_9"] == pytest.approx(8 * len(gzip.compress(text, 9, mtime=0)) / len(text))
     assert prepared(tmp_path, max_val_tokens=20).references() == {}
+
+
+def test_where_the_ids_lie_changes_no_batch_and_no_identity(tmp_path: Path) -> None:
+    data = prepared(tmp_path)
+    cached = prepared(tmp_path, token_cache=True, token_cache_dir=str(tmp_path / "cache"))
+    assert cached.identity() == data.identity()
+    assert cached.text_report() == data.text_report()
+    for step in (0, 40):
+        (batch, size), (other, other_size) = data.train_batch(step), cached.train_batch(step)
+        assert all(torch.equal(a, b) for a, b in zip(batch[:3], other[:3], strict=True))
+        assert size == other_size
+    assert cached.references() == data.references()
+
+
+def test_positions_come_with_the_document_mask_alone(tmp_path: Path) -> None:
+    assert prepared(tmp_path).train_batch(0)[0].positions is None
+    data = prepared(tmp_path, document_mask=True)
+    for batch in (data.train_batch(0)[0], next(data.validation_batches(1))):
+        assert batch.positions is not None
+        assert batch.positions.shape == batch.inputs.shape
+
+
+def test_text_that_has_gone_leaves_a_run_without_references(tmp_path: Path) -> None:
+    data = prepared(tmp_path)
+    (tmp_path / "text.txt").unlink()
+    assert data.references() == {}
+
+
+def test_text_is_read_only_as_far_as_its_ids_reach() -> None:
+    stories = DataConfig(max_train_examples=40, max_val_examples=2, max_train_tokens=300)
+    tokenizer = TokenizerConfig(type="char", min_frequency=1)
+    data = prepare_data(RunConfig(tokenizer=tokenizer, data=stories))
+    documents = list(data.text.corpus.documents("train"))
+    whole = "".join(documents).encode()
+    read = data._text("train")
+    assert whole.startswith(read)
+    assert data.train_stream.text_bytes <= len(read) < data.train_stream.text_bytes + len(documents[0]) * 3 < len(whole)

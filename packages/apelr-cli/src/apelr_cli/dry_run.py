@@ -8,6 +8,7 @@ import torch
 from apelr_cli.resuming import plan_run
 from apelr_cli.run_config import RunConfig
 from apelr_cli.run_folder import RunFolder
+from apelr_data import TokenCache
 from apelr_model import V1Config, V2Config, build_model, count_costs
 
 __all__ = ["describe_run"]
@@ -33,7 +34,9 @@ def describe_run(
     if isinstance(config.model, V1Config | V2Config):
         yield f"           {config.model.num_plan_states} plan states, chunks of {config.model.chunk_size} tokens"
     yield f"tokenizer  {config.tokenizer.type}, at most {vocab_size:,} ids, fitted on the training text"
-    yield f"data       {data.source}" + (f" from {data.path}" if data.path else "")
+    yield "data       " + " + ".join(part.source + (f" from {part.path}" if part.path else "") for part in data.parts())
+    if data.token_cache:
+        yield f"           ids kept in {TokenCache(data, config.tokenizer, seed=config.seed).root}"
     targets = train.batch_size * train.seq_len
     yield (
         f"training   steps to {train.max_steps:,}, {train.batch_size} rows of {train.seq_len} targets each: "

@@ -13,8 +13,8 @@ from apelr_model import Checkpoint, Trainer, check_precision, load_checkpoint
 
 __all__ = ["RunPlan", "check_same_data", "plan_run", "restore", "start_from"]
 
-MOVABLE = "train.out_dir"
-"""A run folder may be moved between two parts of a run; nothing else may change."""
+MOVABLE = ("train.out_dir", "data.token_cache", "data.token_cache_dir", "data.reuse_token_cache")
+"""Between two parts of a run its folder may be moved, and its ids may be kept elsewhere; nothing else may change."""
 
 
 def find_resumed(folder: RunFolder, resume: str) -> Checkpoint | None:
@@ -39,7 +39,8 @@ def find_resumed(folder: RunFolder, resume: str) -> Checkpoint | None:
 
 def check_same_run(checkpoint: Checkpoint, config: RunConfig) -> None:
     """Raise RunError listing every key in which the config differs from the run's."""
-    changed = [line for line in differences(checkpoint.run_config, to_plain(config)) if not line.startswith(MOVABLE)]
+    changed = differences(checkpoint.run_config, to_plain(config))
+    changed = [line for line in changed if line.partition(":")[0] not in MOVABLE]
     if changed:
         raise RunError(
             f"--resume continues the same run, but the config differs in {len(changed)} keys ({'; '.join(changed)}): "

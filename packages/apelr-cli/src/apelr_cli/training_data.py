@@ -2,16 +2,17 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
+from apelr_cli.prepared_text import PreparedText, Progress, prepare_text
 from apelr_cli.run_config import RunConfig
-from apelr_data import Batch, Corpus, RowOrder, Rows, TokenStream, compression_baselines, open_corpus, pack_documents
+from apelr_data import Batch, DataError, RowOrder, Rows, Split, TokenStream, compression_baselines
 from apelr_model import TokenBatch
-from apelr_tokenizers import Tokenizer, fit_tokenizer
+from apelr_tokenizers import Tokenizer
 
 __all__ = ["TrainingData", "prepare_data"]
 
@@ -23,14 +24,28 @@ BASELINE_LIMIT = 8 * 2**20
 class TrainingData:
     """Both splits as rows, and how batches are taken from them."""
 
-    tokenizer: Tokenizer
-    corpus: Corpus
-    train_stream: TokenStream
-    validation_stream: TokenStream
+    text: PreparedText
     train: Rows
     validation: Rows
     order: RowOrder
     batch_size: int
+    max_validation_tokens: int | None
+    """The cap on the validation ids; None for no limit."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What made the ids."""
+        return self.text.tokenizer
+
+    @property
+    def train_stream(self) -> TokenStream:
+        """The training ids."""
+        return self.text.streams["train"]
+
+    @property
+    def validation_stream(self) -> TokenStream:
+        """The validation ids."""
+        return self.text.streams["validation"]
 
     def train_batch(self, step: int) -> tuple[TokenBatch, int]:
         """The rows of optimizer step `step` (0 is the first), and the UTF-8 bytes their targets stand for."""
@@ -54,61 +69,75 @@ class TrainingData:
             yield list(range(start, min(start + self.batch_size, count)))
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to go on with the same data: counts and a digest of both streams."""
-        digest = hashlib.sha256(self.train_stream.ids.tobytes())
-        digest.update(self.validation_stream.ids.tobytes())
+        """What must be the same for a run to go on with the same data: counts and a digest of both streams' digests."""
+        digests = self.train_stream.sha256 + self.validation_stream.sha256
         return {
             "train_tokens": len(self.train_stream.ids),
             "validation_tokens": len(self.validation_stream.ids),
-            "sha256": digest.hexdigest(),
+            "sha256": hashlib.sha256(digests.encode("ascii")).hexdigest(),
         }
 
     def text_report(self) -> dict[str, int]:
         """Counts over both splits' documents: sizes, and what the odd-text policy did."""
-        return asdict(self.corpus.report())
+        return asdict(self.text.reports["train"] + self.text.reports["validation"])
 
     def references(self) -> dict[str, float]:
-        """Bits per byte of the very same validation text by other means; none where a token cap has cut that text.
+        """Bits per byte of the very same validation text by other means.
 
         `source`: the exact entropy of the generator (storyworld). Elsewhere, for text of at most 8 MiB, general
-        compressors: `gzip_9`, `xz_9e`, and `xz_9e_primed`, which has seen the training text.
+        compressors: `gzip_9`, `xz_9e`, and `xz_9e_primed`, which has seen the training text. None where a token cap
+        may have cut the validation text, or where the text can no longer be read as it was.
         """
-        exact = self.corpus.source_bits_per_byte("validation")
-        text = "".join(self.corpus.documents("validation")).encode()
-        if len(text) != self.validation_stream.text_bytes:
+        if len(self.validation_stream.ids) == self.max_validation_tokens:
             return {}
+        exact = self.text.corpus.source_bits_per_byte("validation")
         if exact is not None:
             return {"source": exact}
-        if self.train_stream.text_bytes + len(text) > BASELINE_LIMIT:
+        if self.train_stream.text_bytes + self.validation_stream.text_bytes > BASELINE_LIMIT:
             return {}
-        return compression_baselines("".join(self.corpus.documents("train")).encode(), text)
+        try:
+            train, validation = self._text("train"), self._text("validation")
+        except DataError:  # a file removed or a hub out of reach is no reason to lose a finished run's figures
+            return {}
+        same = len(validation) == self.validation_stream.text_bytes
+        return compression_baselines(train, validation) if same else {}
+
+    def _text(self, split: Split) -> bytes:
+        """The text of a split, read only as far as its ids reach."""
+        wanted, text = self.text.streams[split].text_bytes, bytearray()
+        for document in self.text.corpus.documents(split):
+            text += document.encode()
+            if len(text) >= wanted:
+                break
+        return bytes(text)
 
 
-def prepare_data(config: RunConfig, tokenizer: Tokenizer | None = None) -> TrainingData:
-    """Open the corpus, fit the tokenizer on its training text unless one is given, and pack both splits.
+def prepare_data(
+    config: RunConfig,
+    tokenizer: Tokenizer | None = None,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Progress | None = None,
+) -> TrainingData:
+    """Turn the text into ids, as `prepare_text` does, and the ids into rows.
 
     Raises DataError and TokenizerError (ValueErrors with one line).
     """
-    corpus = open_corpus(config.data, seed=config.seed)
-    if tokenizer is None:
-        tokenizer = fit_tokenizer(config.tokenizer, corpus.documents("train"))
-    streams = {
-        split: pack_documents(corpus.documents(split), tokenizer, max_tokens=config.data.max_tokens(split))
-        for split in ("train", "validation")
-    }
-    train = Rows(streams["train"], config.train.seq_len, config.train.stride)
+    data, train = config.data, config.train
+    text = prepare_text(data, config.tokenizer, seed=config.seed, tokenizer=tokenizer, say=say, progress=progress)
+    rows = Rows(text.streams["train"], train.seq_len, train.stride, document_mask=data.document_mask)
     return TrainingData(
-        tokenizer=tokenizer,
-        corpus=corpus,
-        train_stream=streams["train"],
-        validation_stream=streams["validation"],
-        train=train,
-        validation=Rows(streams["validation"], config.train.seq_len),
-        order=RowOrder(len(train), config.seed),
-        batch_size=config.train.batch_size,
+        text=text,
+        train=rows,
+        validation=Rows(text.streams["validation"], train.seq_len, document_mask=data.document_mask),
+        order=RowOrder(len(rows), config.seed),
+        batch_size=train.batch_size,
+        max_validation_tokens=data.max_val_tokens,
     )
 
 
 def to_token_batch(batch: Batch) -> TokenBatch:
     """numpy rows -> tensors, sharing memory."""
-    return TokenBatch(*(torch.from_numpy(array) for array in (batch.inputs, batch.targets, batch.lengths)))
+    inputs, targets, lengths = (torch.from_numpy(array) for array in (batch.inputs, batch.targets, batch.lengths))
+    positions = None if batch.positions is None else torch.from_numpy(batch.positions)
+    return TokenBatch(inputs, targets, lengths, positions)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from apelr_cli.model_tokenizer import find_tokenizer
+from apelr_cli.packing_progress import packing_progress
 from apelr_cli.reporting import Reporter
 from apelr_cli.resuming import RunPlan, check_same_data, plan_run, restore, start_from
 from apelr_cli.run_config import RunConfig
@@ -66,8 +67,10 @@ def _set_up(
         tokenizer = found.tokenizer
         for notice in (*source.notices, *source.training_notices):
             reporter.say(f"warning: {notice}")
-    reporter.say(f"preparing {config.data.source} on {device}")
-    data = prepare_data(config, tokenizer)
+    sources = " + ".join(part.source for part in config.data.parts())
+    reporter.say(f"preparing {sources} on {device}")
+    with packing_progress(config.data, reporter.console, quiet=reporter.quiet) as progress:
+        data = prepare_data(config, tokenizer, say=reporter.say, progress=progress)
     reporter.say(_describe(data))
     reporter.lossless = data.tokenizer.lossless
     torch.manual_seed(config.seed)
@@ -89,6 +92,7 @@ def _describe(data: TrainingData) -> str:
     """What was read, and what the odd-text policy had to do."""
     text = f"{len(data.train_stream.ids):,} training tokens in {len(data.train):,} rows, "
     text += f"{len(data.validation_stream.ids):,} validation tokens, vocabulary {data.tokenizer.vocab_size:,}"
+    text += f", from {data.text.cache}" if data.text.cache else ""
     counts = {name.replace("_", " "): count for name, count in data.text_report().items() if count}
     sizes = ("documents", "characters", "utf8 bytes")
     remarks = ", ".join(f"{count:,} {name}" for name, count in counts.items() if name not in sizes)
