@@ -98,7 +98,10 @@ def char() -> Tokenizer:
 
 @pytest.fixture
 def make_checkpoint(tmp_path: Path, char: Tokenizer) -> Callable[..., Path]:
-    """Saves a random model with a tokenizer inside; gives the run folder. Ids in `never` have probability zero."""
+    """Saves a random model (V1 unless `config` says more) with a tokenizer inside; gives the run folder.
+
+    Ids in `never` have probability zero.
+    """
     import torch
 
     from apelr_model import Checkpoint, V1Config, build_model, save_checkpoint
@@ -108,14 +111,21 @@ def make_checkpoint(tmp_path: Path, char: Tokenizer) -> Callable[..., Path]:
         *,
         dtype: torch.dtype = torch.float32,
         never: Collection[int] = (),
+        config: Any = None,
         changes: dict[str, Any] | None = None,
     ) -> Path:
-        config = V1Config(num_plan_states=3, chunk_size=3, token_dim=5, hidden_dim=7, fusion_dim=6)
+        if config is None:
+            config = V1Config(num_plan_states=3, chunk_size=3, token_dim=5, hidden_dim=7, fusion_dim=6)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
             model = build_model(config, tokenizer.vocab_size).to(dtype)
-            tensors = {key: value + 0.5 * torch.randn_like(value) for key, value in model.state_dict().items()}
-        tensors["head.out_proj.bias"][sorted(never)] = -math.inf
+            learned = dict(model.named_parameters())  # and not V2's planner temperature
+            tensors = {
+                key: value + 0.5 * torch.randn_like(value) if key in learned else value
+                for key, value in model.state_dict().items()
+            }
+        bias = "head.out_proj.bias" if "head.out_proj.bias" in tensors else "head.bias"  # [V], or [K, V] of experts
+        tensors[bias][..., sorted(never)] = -math.inf
         checkpoint = Checkpoint(
             model_config=config,
             vocab_size=tokenizer.vocab_size,

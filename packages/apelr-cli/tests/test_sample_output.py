@@ -54,6 +54,22 @@ def test_forecasts_go_to_standard_error(char: Tokenizer, capsys: pytest.CaptureF
     assert captured.err == "sample 1, chunk 0 (position 1): now 1:0.75 0:0.25 | +1 0:0.50 1:0.50\n"
 
 
+def test_forecasts_that_are_events_are_shown_at_once_and_not_again(
+    char: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = io.StringIO()
+    output = TextOutput(stream, "a", 2)
+    output.start()
+    later = row(char, "c")
+    output.foresee(1, later.forecasts[0])
+    line = "sample 2, chunk 0 (position 1): now 1:0.75 0:0.25 | +1 0:0.50 1:0.50\n"
+    assert capsys.readouterr().err == line
+    output.end(1, later)
+    output.end(0, row(char, "b"))
+    assert capsys.readouterr().err == line.replace("sample 2", "sample 1")
+    assert "now" not in stream.getvalue()
+
+
 def test_the_forecast_line_names_the_three_most_likely_states() -> None:
     entry = Forecast(4, 12, (0.1, 0.2, 0.3, 0.4), ((0.7, 0.1, 0.1, 0.1), (0.0, 0.0, 0.0, 1.0)))
     expected = "chunk 4 (position 12): now 3:0.40 2:0.30 1:0.20 | +1 0:0.70 1:0.10 2:0.10 | +2 3:1.00 0:0.00 1:0.00"
@@ -70,13 +86,14 @@ def test_an_abandoned_sample_ends_its_line(char: Tokenizer) -> None:
 
 def test_json_lines_come_in_order(char: Tokenizer) -> None:
     stream = io.StringIO()
-    output = JsonOutput(stream)
+    output = JsonOutput(stream, "exact filter")
     output.start()
     output.add(1, "c")
     output.end(1, row(char, "c"))
     assert stream.getvalue() == ""
     output.end(0, row(char, "b"))
     assert [json.loads(line)["text"] for line in stream.getvalue().splitlines()] == ["b", "c"]
+    assert {json.loads(line)["gate"] for line in stream.getvalue().splitlines()} == {"exact filter"}
     output.abandon()
     assert stream.getvalue().count("\n") == 2
 
@@ -84,10 +101,11 @@ def test_json_lines_come_in_order(char: Tokenizer) -> None:
 def test_the_record_of_a_sample(char: Tokenizer) -> None:
     a, b, c = char.encode("abc").ids
     token = {"log_prob": -0.5, "chunk": 0, "belief": [0.25, 0.75]}
-    assert sample_record(row(char, "bc")) == {
+    assert sample_record(row(char, "bc"), "causal policy") == {
         "prompt": "a",
         "text": "bc",
         "ids": [char.bos_id, a, b, c],
         "tokens": [{"id": b, "text": "b", **token}, {"id": c, "text": "c", **token}],
         "lookahead": [{"chunk": 0, "position": 1, "belief": [0.25, 0.75], "forecast": [[0.5, 0.5]]}],
+        "gate": "causal policy",
     }

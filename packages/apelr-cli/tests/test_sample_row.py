@@ -1,5 +1,5 @@
 from apelr_cli.sample_row import Forecast, SampleRow
-from apelr_model import GeneratedToken
+from apelr_model import GeneratedToken, PlanForecast
 from apelr_tokenizers import Tokenizer
 
 
@@ -85,3 +85,23 @@ def test_no_forecasts_unless_asked_for(char: Tokenizer) -> None:
     row = new_row(char)
     row.push(token(char.encode("a").ids[0]))
     assert row.forecasts == []
+
+
+def test_forecasts_that_come_later_are_those_that_come_with_the_tokens(char: Tokenizer) -> None:
+    together, later = new_row(char), new_row(char)
+    ids, chunks = char.encode("a cat").ids, [0, 0, 1, 1, 2]
+    shown = []
+    for index, (id, chunk) in enumerate(zip(ids, chunks, strict=True)):
+        ahead = ((index / 10, 1 - index / 10),)
+        together.push(token(id, chunk=chunk, ahead=ahead))
+        later.push(token(id, chunk=chunk))
+        assert not later.is_foreseen
+        if index:
+            before = index - 1
+            event = PlanForecast(0, 1 + before, chunks[before], ((before / 10, 1 - before / 10),))
+            shown.append(later.foresee(event))
+            assert not later.is_foreseen
+    shown.append(later.foresee(PlanForecast(0, 5, 2, ((0.4, 0.6),))))
+    assert later.is_foreseen
+    assert later.forecasts == together.forecasts == [entry for entry in shown if entry is not None]
+    assert [entry is not None for entry in shown] == [True, False, True, False, True]

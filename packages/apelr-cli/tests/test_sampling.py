@@ -5,7 +5,8 @@ import click
 import pytest
 
 from apelr_cli.loading import LoadedModel, load_model
-from apelr_cli.sample_row import SampleRow
+from apelr_cli.plan_choice import choose_policy
+from apelr_cli.sample_row import Forecast, SampleRow
 from apelr_cli.sampling import SampleRequest, draw_samples, sampling_settings
 from apelr_model import NothingLeftError, SamplingSettings
 from apelr_tokenizers import Tokenizer
@@ -26,6 +27,9 @@ class Notes:
         self.events.append(("add", index))
         self.texts[index] = self.texts.get(index, "") + text
 
+    def foresee(self, index: int, forecast: Forecast) -> None:
+        self.events.append(("foresee", index))
+
     def end(self, index: int, row: SampleRow) -> None:
         self.events.append(("end", index))
         self.rows[index] = row
@@ -45,6 +49,8 @@ def draw(loaded: LoadedModel, **changes: object) -> Notes:
         "num_samples": 1,
         "stops": (),
         "lookahead_steps": 0,
+        "async_lookahead": False,
+        "choice": choose_policy(loaded.model, {}),
     }
     notes = Notes()
     draw_samples(loaded, SampleRequest(**{**plain, **changes}), notes)  # type: ignore[arg-type]
@@ -109,3 +115,22 @@ def test_a_sample_that_cannot_go_on_is_an_error(loaded: LoadedModel) -> None:
 def test_the_seed_decides(loaded: LoadedModel) -> None:
     assert draw(loaded).texts == draw(loaded).texts
     assert draw(loaded).texts != draw(loaded, seed=4).texts
+
+
+@pytest.mark.parametrize("stops", [(), ("t",), ("e", "a")])
+def test_forecasts_beside_the_tokens_change_nothing_and_come_before_the_end(
+    loaded: LoadedModel, stops: tuple[str, ...]
+) -> None:
+    plain = draw(loaded, num_samples=3, lookahead_steps=2, stops=stops)
+    beside = draw(loaded, num_samples=3, lookahead_steps=2, stops=stops, async_lookahead=True)
+    assert beside.texts == plain.texts
+    assert ("foresee", 0) not in plain.events
+    for index in range(3):
+        assert beside.rows[index].ids == plain.rows[index].ids
+        for ours, theirs in zip(beside.rows[index].forecasts, plain.rows[index].forecasts, strict=True):
+            assert ours[:3] == theirs[:3]
+            assert ours.forecast[1] == pytest.approx(theirs.forecast[1])
+        assert beside.events.count(("foresee", index)) == len(plain.rows[index].forecasts)
+        assert beside.events.count(("end", index)) == 1
+        after = beside.events[beside.events.index(("end", index)) :]
+        assert ("foresee", index) not in after

@@ -17,8 +17,9 @@ STATES_SHOWN = 3
 class TextOutput:
     """Prompt and continuation as plain text, each ended by one newline; forecasts go to standard error.
 
-    The first sample that is not complete streams; text of later ones waits for its turn. Where there are
-    several, a line `--- sample 2 of 3 ---` stands before each.
+    Forecasts follow their sample, or where they are events of their own come at once. The first sample that is not
+    complete streams; text of later ones waits for its turn. Where there are several, a line `--- sample 2 of 3 ---`
+    stands before each.
     """
 
     def __init__(self, stream: TextIO, prompt: str, count: int) -> None:
@@ -28,6 +29,7 @@ class TextOutput:
         self._waiting: list[list[str]] = [[] for _ in range(count)]
         self._ended: dict[int, SampleRow] = {}
         self._live = 0
+        self._shown: set[int] = set()
 
     def start(self) -> None:
         """Print the prompt."""
@@ -40,14 +42,19 @@ class TextOutput:
         else:
             self._waiting[index].append(text)
 
+    def foresee(self, index: int, forecast: Forecast) -> None:
+        """Print a forecast, whichever sample's turn it is."""
+        self._shown.add(index)
+        self._show(index, forecast)
+
     def end(self, index: int, row: SampleRow) -> None:
         """Finish the sample and turn to the next one that is not complete."""
         self._ended[index] = row
         while (ended := self._ended.pop(self._live, None)) is not None:
             self._write("\n")
-            prefix = f"sample {self._live + 1}, " if self._count > 1 else ""
-            for forecast in ended.forecasts:
-                click.echo(prefix + forecast_line(forecast), err=True)
+            if self._live not in self._shown:
+                for forecast in ended.forecasts:
+                    self._show(self._live, forecast)
             self._live += 1
             if self._live < self._count:
                 self._open()
@@ -55,6 +62,10 @@ class TextOutput:
     def abandon(self) -> None:
         """Close the line that is being written."""
         self._write("\n")
+
+    def _show(self, index: int, forecast: Forecast) -> None:
+        prefix = f"sample {index + 1}, " if self._count > 1 else ""
+        click.echo(prefix + forecast_line(forecast), err=True)
 
     def _open(self) -> None:
         header = f"--- sample {self._live + 1} of {self._count} ---\n" if self._count > 1 else ""
@@ -70,8 +81,10 @@ class TextOutput:
 class JsonOutput:
     """One line of JSON (ASCII) for each sample, in order, as soon as it and those before it are complete."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, gate: str) -> None:
+        """`gate` is said of every sample: is it the exact filter?"""
         self._stream = stream
+        self._gate = gate
         self._ended: dict[int, SampleRow] = {}
         self._next = 0
 
@@ -81,11 +94,14 @@ class JsonOutput:
     def add(self, index: int, text: str) -> None:
         """Print nothing: a line is written when its sample is complete."""
 
+    def foresee(self, index: int, forecast: Forecast) -> None:
+        """Print nothing: the line of a sample holds its forecasts."""
+
     def end(self, index: int, row: SampleRow) -> None:
         """Print the lines whose turn it is."""
         self._ended[index] = row
         while (ended := self._ended.pop(self._next, None)) is not None:
-            json.dump(sample_record(ended), self._stream, allow_nan=False)
+            json.dump(sample_record(ended, self._gate), self._stream, allow_nan=False)
             self._stream.write("\n")
             self._stream.flush()
             self._next += 1
@@ -94,7 +110,7 @@ class JsonOutput:
         """Print nothing."""
 
 
-def sample_record(row: SampleRow) -> dict[str, object]:
+def sample_record(row: SampleRow, gate: str) -> dict[str, object]:
     """The JSON object of a sample. `text` is the continuation alone; `ids` are BOS, prompt and continuation."""
     return {
         "prompt": row.prompt,
@@ -119,6 +135,7 @@ def sample_record(row: SampleRow) -> dict[str, object]:
             }
             for entry in row.forecasts
         ],
+        "gate": gate,
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from apelr_cli.stop_strings import StopStrings
-from apelr_model import GeneratedToken
+from apelr_model import GeneratedToken, PlanForecast
 from apelr_tokenizers import Tokenizer
 
 __all__ = ["Forecast", "SampleRow", "TokenText"]
@@ -44,6 +44,7 @@ class SampleRow:
         self.forecasts: list[Forecast] = []
         self.text = ""
         self.done = False
+        self._events = 0
         self._tokenizer = tokenizer
         self._decoder = tokenizer.stream_decoder()
         self._stops = StopStrings(stops)
@@ -55,17 +56,34 @@ class SampleRow:
 
     def push(self, token: GeneratedToken) -> str:
         """Take the next token; return the text that is now certain. Done after EOS or a stop string."""
-        starts_chunk = not self.tokens or token.chunk != self.tokens[-1].token.chunk
-        if token.lookahead and starts_chunk:
-            position = len(self.prompt_ids) + len(self.tokens) - 1
-            self.forecasts.append(Forecast(token.chunk, position, token.belief, token.lookahead))
         completed = self._decoder.push(token.id)
         self.tokens.append(TokenText(token, completed))
+        if token.lookahead:
+            self._foresee(len(self.tokens) - 1, token.lookahead)
         passed = self._stops.push(completed)
         self.text += passed
         if token.id == self._tokenizer.eos_id or self._stops.stopped:
             return passed + self.finish()
         return passed
+
+    def foresee(self, event: PlanForecast) -> Forecast | None:
+        """Take the forecast of a token that has come before; return it where it is to be shown."""
+        self._events += 1
+        return self._foresee(event.position - len(self.prompt_ids) + 1, event.probabilities)
+
+    @property
+    def is_foreseen(self) -> bool:
+        """Whether an event has come for every token."""
+        return self._events == len(self.tokens)
+
+    def _foresee(self, index: int, ahead: tuple[tuple[float, ...], ...]) -> Forecast | None:
+        """Keep the forecast of a token that is the first or begins a chunk."""
+        token = self.tokens[index].token
+        if index and token.chunk == self.tokens[index - 1].token.chunk:
+            return None
+        forecast = Forecast(token.chunk, len(self.prompt_ids) + index - 1, token.belief, ahead)
+        self.forecasts.append(forecast)
+        return forecast
 
     def finish(self) -> str:
         """No token will follow: return the text that was still held back."""

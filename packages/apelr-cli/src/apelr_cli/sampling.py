@@ -7,8 +7,9 @@ from typing import Protocol
 import click
 
 from apelr_cli.loading import LoadedModel
-from apelr_cli.sample_row import SampleRow
-from apelr_model import NothingLeftError, SamplingSettings, generate
+from apelr_cli.plan_choice import PlanChoice
+from apelr_cli.sample_row import Forecast, SampleRow
+from apelr_model import NothingLeftError, PlanForecast, SamplingSettings, generate
 
 __all__ = ["SampleOutput", "SampleRequest", "draw_samples", "sampling_settings"]
 
@@ -33,6 +34,10 @@ class SampleRequest:
     """Texts before which a sample ends."""
     lookahead_steps: int
     """Chunks that the forecasts reach ahead; 0 makes none."""
+    async_lookahead: bool
+    """Whether they are made beside the tokens and shown as they come."""
+    choice: PlanChoice
+    """How the belief is used."""
 
 
 class SampleOutput(Protocol):
@@ -43,6 +48,9 @@ class SampleOutput(Protocol):
 
     def add(self, index: int, text: str) -> None:
         """Sample `index` goes on with `text`."""
+
+    def foresee(self, index: int, forecast: Forecast) -> None:
+        """A forecast of sample `index` has come as an event of its own; the row holds it too."""
 
     def end(self, index: int, row: SampleRow) -> None:
         """Sample `index` is complete."""
@@ -68,7 +76,7 @@ def draw_samples(loaded: LoadedModel, request: SampleRequest, output: SampleOutp
     """
     tokenizer = loaded.tokenizer
     rows = [SampleRow(request.prompt, request.prompt_ids, tokenizer, request.stops) for _ in range(request.num_samples)]
-    tokens = generate(
+    events = generate(
         loaded.model,
         [row.prompt_ids for row in rows],
         request.settings,
@@ -76,17 +84,26 @@ def draw_samples(loaded: LoadedModel, request: SampleRequest, output: SampleOutp
         seeds=[request.seed + index for index in range(request.num_samples)],
         eos_id=tokenizer.eos_id,
         lookahead_steps=request.lookahead_steps,
+        async_lookahead=request.async_lookahead,
+        policy=request.choice.policy,
+        freeze_planner=request.choice.freeze_planner,
         is_finished=lambda index: rows[index].done,
     )
+    foreseen = request.async_lookahead and request.lookahead_steps > 0
     unfinished = set(range(request.num_samples))
     output.start()
     try:
-        for token in tokens:
-            row = rows[token.row]
-            output.add(token.row, row.push(token))
-            if row.done:
-                output.end(token.row, row)
-                unfinished.remove(token.row)
+        for event in events:
+            row = rows[event.row]
+            if isinstance(event, PlanForecast):
+                forecast = row.foresee(event)
+                if forecast is not None:
+                    output.foresee(event.row, forecast)
+            else:
+                output.add(event.row, row.push(event))
+            if row.done and (not foreseen or row.is_foreseen):
+                output.end(event.row, row)
+                unfinished.remove(event.row)
     except (NothingLeftError, KeyboardInterrupt):
         output.abandon()
         raise

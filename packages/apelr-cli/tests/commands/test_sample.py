@@ -55,7 +55,7 @@ def test_a_json_line_holds_every_id_and_token(apelr: Run, make_checkpoint: Make,
     assert len(lines) == 3
     prompt_ids = [bpe.bos_id, *bpe.encode("a cat").ids]
     for record in lines:
-        assert list(record) == ["prompt", "text", "ids", "tokens", "lookahead"]
+        assert list(record) == ["prompt", "text", "ids", "tokens", "lookahead", "gate"]
         assert record["prompt"] == "a cat"
         generated = [token["id"] for token in record["tokens"]]
         assert record["ids"] == prompt_ids + generated
@@ -397,5 +397,7 @@ def test_the_options_are_those_of_the_interface() -> None:
     assert names == {
         *("--checkpoint", "--prompt", "--prompt-file", "--max-new-tokens", "--temperature", "--top-k", "--top-p"),
         *("--repetition-penalty", "--no-repeat-ngram-size", "--stop", "--lookahead-steps", "--seed"),
-        *("--num-samples", "--device", "--format"),
+        *("--num-samples", "--device", "--format", "--tokenizer", "--allow-unexpected", "--async-lookahead"),
+        *("--force-state", "--freeze-planner", "--planner-mode", "--planner-temperature", "--no-token-filtering"),
+        *("--lookahead-horizon", "--lookahead-feedback-scale"),
     }

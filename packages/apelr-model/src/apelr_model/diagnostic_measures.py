@@ -39,8 +39,8 @@ class Means:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
 
-    def add(self, name: str, total: Tensor, count: int) -> None:
-        """total [] (a scalar): the sum of `count` values."""
+    def add(self, name: str, total: float | Tensor, count: int) -> None:
+        """`total` is the sum of `count` values."""
         self._sums[name] = self._sums.get(name, 0.0) + float(total)
         self._counts[name] = self.count(name) + count
 

@@ -33,7 +33,8 @@ class SamplingSettings:
     """How the next token is drawn from the model's distribution."""
 
     temperature: float = 1.0
-    """Divides each plan state's logits; 1 is the model's own distribution, 0 takes the most likely token."""
+    """Divides the mixture's log-probabilities (V1: each plan state's logits); 1 leaves the model's own distribution, 0
+    takes the most likely token."""
     top_k: int = 0
     """Keep only the k most likely tokens; 0 keeps all."""
     top_p: float = 1.0
@@ -63,7 +64,7 @@ class SamplingSettings:
 
 
 def temper(state_log_probs: Tensor, temperature: float) -> Tensor:
-    """state_log_probs [B, K, V] -> log-probabilities [B, K, V], each state's logits divided by `temperature` > 0."""
+    """state_log_probs [..., V] -> log-probabilities [..., V], divided by `temperature` > 0 and normalised again."""
     return state_log_probs if temperature == 1 else (state_log_probs / temperature).log_softmax(-1)
 
 

@@ -1,7 +1,7 @@
 """`apelr sample`: continue a prompt."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from apelr_cli.options import (
     tokenizer_option,
     unexpected_option,
 )
+from apelr_cli.plan_options import plan_options
 
 if TYPE_CHECKING:
     from apelr_tokenizers import Tokenizer
@@ -38,8 +39,8 @@ SEEDS = click.IntRange(0, 2**63 - 1)
 @click.option(
     "--temperature",
     type=float,
-    help="Divides each plan state's logits; 1 is the model's own distribution, 0 takes the most likely token. "
-    "[default: 1.0]",
+    help="Divides the mixture's log-probabilities (V1: each plan state's logits); 1 is the model's own distribution, "
+    "0 takes the most likely token. [default: 1.0]",
 )
 @click.option("--top-k", type=int, help="Keep only the k most likely tokens; 0 keeps all. [default: 0]")
 @click.option(
@@ -73,6 +74,13 @@ SEEDS = click.IntRange(0, 2**63 - 1)
     help="Show per chunk the forecast of the plan this many chunks ahead; never changes what is generated.",
 )
 @click.option(
+    "--async-lookahead/--sync-lookahead",
+    default=None,
+    help="Make those forecasts beside the next token and show them as they come, or with each token. "
+    "[default: the model's async_planner]",
+)
+@plan_options(prompted=True)
+@click.option(
     "--seed", type=SEEDS, default=0, show_default=True, help="Seed of the first sample; sample i has seed + i."
 )
 @click.option(
@@ -94,6 +102,8 @@ def sample(
     max_new_tokens: int,
     stops: tuple[str, ...],
     lookahead_steps: int,
+    async_lookahead: bool | None,
+    plan: dict[str, Any],
     seed: int,
     num_samples: int,
     device: str,
@@ -110,12 +120,14 @@ def sample(
         raise click.BadParameter("a stop text must not be empty", param_hint="--stop")
     from apelr_cli.console import result_stream
     from apelr_cli.loading import load_model
+    from apelr_cli.plan_choice import choose_lookahead, choose_policy
     from apelr_cli.sample_output import JsonOutput, TextOutput
     from apelr_cli.sampling import SampleRequest, draw_samples, sampling_settings
 
     settings = sampling_settings(sampling)
     text = _prompt_text(prompt, prompt_file)
     loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected)
+    choice = choose_policy(loaded.model, plan)
     request = SampleRequest(
         prompt=text,
         prompt_ids=_prompt_ids(text, loaded.tokenizer),
@@ -125,9 +137,13 @@ def sample(
         num_samples=num_samples,
         stops=stops,
         lookahead_steps=lookahead_steps,
+        async_lookahead=choose_lookahead(loaded.model, lookahead_steps, async_lookahead),
+        choice=choice,
     )
+    if choice.notice and form == "text":
+        click.echo(choice.notice, err=True)
     with result_stream() as stream:
-        output = JsonOutput(stream) if form == "json" else TextOutput(stream, text, num_samples)
+        output = JsonOutput(stream, choice.gate) if form == "json" else TextOutput(stream, text, num_samples)
         draw_samples(loaded, request, output)
 
 
