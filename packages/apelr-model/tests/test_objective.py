@@ -183,18 +183,6 @@ class TestAccumulation:
         torch.testing.assert_close(sum(shared), sum(alone) / 3)
         assert abs(float(sum(shared) - whole)) > 1e-6  # a function of a batch mean does not decompose
 
-    def test_split_keeps_all_rows_in_order(self, make_batch):
-        batch = make_batch(RAGGED)
-        parts = list(batch.split(4))
-        assert [len(part.lengths) for part in parts] == [2, 2, 1, 1]
-        for whole, pieces in zip(batch[:3], zip(*(part[:3] for part in parts), strict=True), strict=True):
-            assert torch.equal(whole, torch.cat(pieces))
-        assert all(part.positions is None for part in parts)
-
-    def test_more_parts_than_rows_are_refused(self, make_batch):
-        with pytest.raises(ValueError, match=r"^cannot split 2 rows into 3 parts$"):
-            list(make_batch([4, 4]).split(3))
-
 
 def test_padding_changes_nothing(make_model, make_batch):
     batch = make_batch(RAGGED, width=15)
