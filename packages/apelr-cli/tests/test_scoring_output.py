@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from apelr_cli.loading import LoadedModel, load_model
 from apelr_cli.scoring_output import LOSSY, json_pieces, score_ids, text_pieces
-from apelr_model import ImpossibleObservationError, score
+from apelr_model import ImpossibleObservationError, score, smooth_plans, viterbi_plans
 from apelr_tokenizers import Tokenizer
 
 
@@ -43,6 +44,40 @@ def test_the_json_pieces_are_one_object_on_one_line(loaded: LoadedModel, count: 
     beliefs = scored.score.log_belief.exp().tolist()
     assert [entry["belief"] for entry in found["tokens"]] == beliefs
     assert sum(entry["log_prob"] for entry in found["tokens"]) == pytest.approx(-found["nll"], abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 1024, 1025])
+def test_smoothed_and_best_plans_take_the_beliefs_place(loaded: LoadedModel, count: int) -> None:
+    ids = ids_of(loaded, ("the cat sat " * 300)[:count])
+    trellis = score(loaded.model, ids, with_trellis=True).trellis
+    assert trellis is not None
+    smoothed = json.loads("".join(json_pieces(score_ids(loaded, ids, count, "smoothed"))))
+    wanted = smooth_plans(trellis)
+    posteriors = wanted.log_posterior[0].exp().tolist()
+    assert [entry["posterior"] for entry in smoothed["tokens"]] == [posteriors[t // 3] for t in range(count)]
+    assert smoothed["plan_entropy"] == wanted.path_entropy.item()
+    best = json.loads("".join(json_pieces(score_ids(loaded, ids, count, "viterbi"))))
+    found = viterbi_plans(trellis)
+    assert best["plan_path"] == found.plans[0].tolist()
+    assert [entry["plan"] for entry in best["tokens"]] == [best["plan_path"][t // 3] for t in range(count)]
+    assert best["plan_log_prob"] == found.log_posterior.item()
+
+
+def test_the_table_shows_them_too(loaded: LoadedModel) -> None:
+    ids = ids_of(loaded, "the cat")
+    for kind, heading, line in (
+        ("smoothed", "smoothed", r"plan entropy    \d+\.\d{4} nats, of the path of 3 plans given the text"),
+        ("viterbi", "plan", r"plan path       log-probability -\d+\.\d{4} nats given the text, 3 plans"),
+    ):
+        scored = score_ids(loaded, ids, 7, kind)
+        summary, table = "".join(text_pieces(scored, loaded.tokenizer)).split("\n\n")
+        assert re.fullmatch(line, summary.splitlines()[5])
+        header, *lines = table.splitlines()
+        assert header.split() == ["target", "id", "log_prob", "chunk", heading, "text"]
+        assert {row.index('"') for row in lines} == {header.index("text")}
+        plans = [row.split()[4] for row in lines]
+        states = scored.plans.by_target if kind == "viterbi" else scored.plans.by_target.argmax(-1)
+        assert [int(plan.split(":")[0]) for plan in plans] == states.tolist()
 
 
 def test_unknown_bytes_are_null(loaded: LoadedModel) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from apelr_cli.loading import LoadedModel
+from apelr_cli.plan_output import PlanKind, ShownPlans, shown_plans
 from apelr_model import ImpossibleObservationError, Score, score
 from apelr_tokenizers import Tokenizer
 
@@ -27,6 +28,7 @@ class ScoredText(NamedTuple):
     score: Score
     text_bytes: int | None
     """UTF-8 bytes of the original text behind the targets; None where they are unknown."""
+    plans: ShownPlans
 
     @property
     def nll(self) -> float:
@@ -45,42 +47,45 @@ class ScoredTarget(NamedTuple):
     id: int
     log_prob: float
     chunk: int
-    belief: list[float]
-    """[K] before it."""
+    plan: list[float] | int
+    """[K] probabilities of the plan states, or one state."""
 
 
-def score_ids(loaded: LoadedModel, ids: Sequence[int], text_bytes: int | None) -> ScoredText:
-    """Score `ids`, whose targets stand for `text_bytes` bytes.
+def score_ids(
+    loaded: LoadedModel, ids: Sequence[int], text_bytes: int | None, shown: PlanKind = "filtered"
+) -> ScoredText:
+    """Score `ids`, whose targets stand for `text_bytes` bytes; `shown` says what of the plan is wanted.
 
-    Raises ImpossibleObservationError naming the first target of probability zero.
+    Raises ImpossibleObservationError naming the first target of probability zero, and ValueError where the model has
+    no chain of plans to smooth or trace.
     """
-    found = score(loaded.model, ids)
+    found = score(loaded.model, ids, with_trellis=shown != "filtered")
     impossible = found.log_prob == -math.inf
     if bool(impossible.any()):
         position = int(impossible.nonzero()[0])
         raise ImpossibleObservationError(
             f"target {position} (id {ids[position + 1]}) has probability zero under the model: its NLL is infinite"
         )
-    return ScoredText(ids, found, text_bytes)
+    return ScoredText(ids, found, text_bytes, shown_plans(found, shown))
 
 
 def json_pieces(scored: ScoredText) -> Iterator[str]:
-    """The JSON object {"tokens", "nll", "bits_per_byte"} in pieces, one line in all."""
+    """The JSON object {"tokens", "nll", "bits_per_byte", what there is of the plan} in pieces, one line in all."""
     yield '{"tokens": ['
     for position, target in enumerate(_targets(scored)):
         yield ", " if position else ""
-        yield json.dumps(target._asdict(), allow_nan=False)
-    totals = {"nll": scored.nll, "bits_per_byte": scored.bits_per_byte}
+        entry = {"id": target.id, "log_prob": target.log_prob, "chunk": target.chunk, scored.plans.key: target.plan}
+        yield json.dumps(entry, allow_nan=False)
+    totals = {"nll": scored.nll, "bits_per_byte": scored.bits_per_byte, **scored.plans.totals}
     yield "], " + json.dumps(totals, allow_nan=False)[1:] + "\n"
 
 
 def text_pieces(scored: ScoredText, tokenizer: Tokenizer) -> Iterator[str]:
-    """A summary, then one aligned line for each target: position, id, log-probability, chunk, belief, text."""
+    """A summary, then one aligned line for each target: position, id, log-probability, chunk, plan, text."""
     yield from (f"{line}\n" for line in _summary(scored, tokenizer))
-    yield f"\n{'target':>8} {'id':>7} {'log_prob':>10} {'chunk':>7}  {'likely plan':<12} text\n"
+    yield f"\n{'target':>8} {'id':>7} {'log_prob':>10} {'chunk':>7}  {scored.plans.heading:<12} text\n"
     for position, target in enumerate(_targets(scored)):
-        state = max(range(len(target.belief)), key=target.belief.__getitem__)
-        plan = f"{state}:{target.belief[state]:.2f}"
+        plan = _plan_text(target.plan)
         text = json.dumps(tokenizer.decode([target.id]), ensure_ascii=False)
         yield f"{position:>8} {target.id:>7} {target.log_prob:>10.4f} {target.chunk:>7}  {plan:<12} {text}\n"
 
@@ -97,6 +102,7 @@ def _summary(scored: ScoredText, tokenizer: Tokenizer) -> Iterator[str]:
         yield "bits per byte   unknown: ids do not say how many bytes of text they stand for"
     else:
         yield f"bits per byte   {scored.bits_per_byte:.4f} ({scored.text_bytes} bytes)"
+    yield from scored.plans.summary
     yield "tokenizer       lossless" if tokenizer.lossless else f"tokenizer       {LOSSY}"
 
 
@@ -105,7 +111,15 @@ def _targets(scored: ScoredText) -> Iterator[ScoredTarget]:
     for start in range(0, count, BLOCK):
         end = min(start + BLOCK, count)
         log_probs = scored.score.log_prob[start:end].tolist()
-        beliefs = scored.score.log_belief[start:end].exp().tolist()
-        for offset, (log_prob, belief) in enumerate(zip(log_probs, beliefs, strict=True)):
+        plans = scored.plans.values(start, end)
+        for offset, (log_prob, plan) in enumerate(zip(log_probs, plans, strict=True)):
             t = start + offset
-            yield ScoredTarget(scored.ids[t + 1], log_prob, scored.score.chunk_index[t], belief)
+            yield ScoredTarget(scored.ids[t + 1], log_prob, scored.score.chunk_index[t], plan)
+
+
+def _plan_text(plan: list[float] | int) -> str:
+    """The likeliest state with its probability, or the state itself."""
+    if isinstance(plan, int):
+        return str(plan)
+    state = max(range(len(plan)), key=plan.__getitem__)
+    return f"{state}:{plan[state]:.2f}"

@@ -83,6 +83,38 @@ def test_a_lossy_tokenizer_is_flagged_wherever_bits_per_byte_is_shown(
     assert apelr("score", "--checkpoint", run, "--ids-file", ids_file, "--format", "json").stderr == ""
 
 
+@pytest.mark.parametrize(("kind", "key"), [("smoothed", "posterior"), ("viterbi", "plan")])
+def test_the_plan_given_the_whole_text(apelr: Run, make_checkpoint: Make, kind: str, key: str) -> None:
+    run, text = make_checkpoint(), "the cat sat on the mat"
+    plain = json.loads(apelr("score", "--checkpoint", run, "--text", text, "--format", "json").stdout)
+    filtered = apelr("score", "--checkpoint", run, "--text", text, "--format", "json", "--plan", "filtered")
+    assert json.loads(filtered.stdout) == plain
+    found = json.loads(apelr("score", "--checkpoint", run, "--text", text, "--format", "json", "--plan", kind).stdout)
+    assert (found["nll"], found["bits_per_byte"]) == (plain["nll"], plain["bits_per_byte"])
+    assert all(list(token) == ["id", "log_prob", "chunk", key] for token in found["tokens"])
+    chunks = {token["chunk"]: token[key] for token in found["tokens"]}
+    assert all(token[key] == chunks[token["chunk"]] for token in found["tokens"])  # one plan a chunk
+    if kind == "smoothed":
+        assert list(found) == ["tokens", "nll", "bits_per_byte", "plan_entropy"]
+        assert 0 < found["plan_entropy"] <= len(chunks) * math.log(3)
+        assert all(math.fsum(posterior) == pytest.approx(1) for posterior in chunks.values())
+    else:
+        assert list(found) == ["tokens", "nll", "bits_per_byte", "plan_path", "plan_log_prob"]
+        assert found["plan_path"] == list(chunks.values())
+        assert found["plan_log_prob"] < 0
+
+
+def test_the_whole_of_a_long_text_is_smoothed(apelr: Run, make_checkpoint: Make, tmp_path: Path) -> None:
+    run, file = make_checkpoint(), tmp_path / "long.txt"
+    file.write_text("the cat sat on the mat. " * 150, encoding="utf-8")  # more than is read at once
+    command = ("score", "--checkpoint", run, "--file", file, "--format", "json", "--plan")
+    smoothed, best = (json.loads(apelr(*command, kind).stdout) for kind in ("smoothed", "viterbi"))
+    assert len(smoothed["tokens"]) == 3600
+    assert len(best["plan_path"]) == 1200
+    assert math.isfinite(smoothed["plan_entropy"])
+    assert math.isfinite(best["plan_log_prob"])
+
+
 def test_unknown_characters_are_warned_of_and_keep_their_bytes(apelr: Run, make_checkpoint: Make) -> None:
     result = apelr("score", "--checkpoint", make_checkpoint(), "--text", "a 中", "--format", "json")
     assert "Warning: 1 character is unknown to the tokenizer and read as <unk>: '中' (1)\n" in result.stderr
@@ -168,4 +200,5 @@ def test_a_reader_that_goes_away_ends_it_quietly(
 
 def test_the_options_are_those_of_the_interface() -> None:
     names = {flag for option in score.params for flag in option.opts}
-    assert names == {"--checkpoint", "--text", "--file", "--ids-file", "--device", "--format"}
+    inputs = {"--text", "--file", "--ids-file"}
+    assert names == {"--checkpoint", "--tokenizer", "--allow-unexpected", *inputs, "--plan", "--device", "--format"}

@@ -14,6 +14,7 @@ from apelr_cli.options import (
 )
 
 if TYPE_CHECKING:
+    from apelr_cli.plan_output import PlanKind
     from apelr_tokenizers import Tokenizer
 
 __all__ = ["score"]
@@ -32,6 +33,15 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=FILE,
     help="File with a JSON list of T+1 token ids; the first is read, the T others are scored.",
 )
+@click.option(
+    "--plan",
+    "shown_plan",
+    type=click.Choice(["filtered", "smoothed", "viterbi"]),
+    default="filtered",
+    show_default=True,
+    help="The plan shown with each target: filtered, the belief before it; smoothed, the probabilities given the whole "
+    "text; viterbi, the most likely path of plans given the whole text.",
+)
 @device_option
 @format_option("text prints a summary and a table; json one object: tokens, nll in nats, bits_per_byte.")
 def score(
@@ -42,10 +52,11 @@ def score(
     text: str | None,
     text_file: Path | None,
     ids_file: Path | None,
+    shown_plan: "PlanKind",
     device: str,
     form: str,
 ) -> None:
-    """Score a text with a trained model: log-probability and belief before each token, total NLL, bits per byte.
+    """Score a text with a trained model: log-probability and plan of each token, total NLL, bits per byte.
 
     A text is read from the start of a document (BOS). Exactly one of --text, --file and --ids-file is needed.
     """
@@ -64,7 +75,7 @@ def score(
         ids = read_ids(ids_file, loaded.model.vocab_size)
     elif text is not None:
         ids, text_bytes = _text_ids(text, loaded.tokenizer)
-    scored = score_ids(loaded, ids, text_bytes)
+    scored = score_ids(loaded, ids, text_bytes, shown_plan)
     if form == "json" and scored.bits_per_byte is not None and not loaded.tokenizer.lossless:
         click.echo(f"Warning: {LOSSY}", err=True)
     with result_stream() as stream:
