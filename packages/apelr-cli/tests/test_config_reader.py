@@ -1,4 +1,5 @@
 from dataclasses import fields, replace
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from apelr_cli.config_reader import ConfigError, load_run_config, run_config_from_plain
 from apelr_cli.run_config import RunConfig, to_plain, to_yaml
 from apelr_cli.train_config import ControlTrainConfig, V1TrainConfig, V2TrainConfig
-from apelr_data import DataConfig
+from apelr_data import DataConfig, MixedSource, SourceName
 from apelr_model import (
     GRUConfig,
     MixtureOfSoftmaxesConfig,
@@ -241,6 +242,40 @@ def test_plain_values_are_read_strictly():
         "model.dropout must be >= 0 and < 1, got 2.0",
         "unknown key data.extra",
         "train.lr must be a number, got 1e-4",
+    ]
+
+
+MIXTURE = (
+    MixedSource(source="text", path="no", weight=3),
+    MixedSource(source="hf", path="owner/name", val_split="dev", streaming=False, weight=0.1),
+)
+
+
+def test_a_mixture_of_sources_in_a_file_and_on_the_command_line(write_config):
+    other = "{source: hf, path: owner/name, val_split: dev, streaming: no, weight: 1e-1}"
+    entries = f"[{{source: text, path: no, weight: 3}}, {other}]"
+    assert load_run_config(write_config(f"data: {{sources: {entries}}}")).data == DataConfig(sources=MIXTURE)
+    overridden = load_run_config(write_config("data: {sources: [{source: storyworld}]}"), [f"data.sources={entries}"])
+    assert overridden.data.sources == MIXTURE
+    assert load_run_config(write_config(to_yaml(overridden))) == overridden
+    assert run_config_from_plain(to_plain(overridden)) == overridden
+
+
+def test_every_problem_of_a_mixture_names_its_entry(write_config):
+    entries = "[{source: txt}, {weight: 0}, {source: text, weight: heavy}, {source: c4_en, sorce: x, name: en}, 3]"
+    with pytest.raises(ConfigError) as caught:
+        load_run_config(write_config(f"data: {{source: tinystories, sources: {entries}}}"))
+    known = ", ".join(get_args(SourceName))
+    assert str(caught.value).splitlines() == [
+        f"data.sources[0].source must be one of {known}, got txt; did you mean text?",
+        f"data.sources[1].source is missing; it must be one of {known}",
+        "data.sources[1].weight must be > 0 and finite, got 0",
+        "data.sources[2].weight must be a number, got heavy",
+        "data.sources[2].path must be a file, folder or glob when source is text, got null",
+        "unknown key data.sources[3].sorce; did you mean data.sources[3].source?",
+        "data.sources[3].name must be null unless source is hf, got en",
+        "data.sources[4] must be a section of keys with values, got 3",
+        "data.source must be left out when sources are given: each has its own, got tinystories",
     ]
 
 

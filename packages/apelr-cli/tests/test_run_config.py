@@ -86,3 +86,13 @@ def test_differences_of_keys_that_one_side_lacks():
 
 def test_differences_see_the_end_of_long_values():
     assert len(differences({"a": "x" * 200 + "1"}, {"a": "x" * 200 + "2"})) == 1
+
+
+def test_differences_of_lists_of_sections_name_the_entry():
+    old = {"data": {"sources": [{"source": "text", "weight": 1.0}, {"source": "storyworld"}], "min_chars": 1}}
+    new = {"data": {"sources": ({"source": "text", "weight": 3.0},), "min_chars": 1}}
+    assert differences(old, new) == [
+        "data.sources[0].weight: 1.0 -> 3.0",
+        "data.sources[1].source: storyworld -> not set",
+    ]
+    assert differences({"sources": []}, {"sources": []}) == []

@@ -156,6 +156,9 @@ def test_the_model_version_chooses_the_forms_of_other_sections():
             ["unknown key sources[1].wait", "sources[1].weight must be > 0, got -1"],
         ),
         ("sources: 3", ["sources must be a list, each a section, got 3"]),
+        ("sources: {source: a}", ["sources must be a list, each a section, got {source: a}"]),
+        ("sources: [{source: a}, b]", ["sources[1] must be a section of keys with values, got b"]),
+        ("weight: 3", ["unknown key weight; did you mean sources[0].weight?"]),
         (
             "model: {executor: {type: transformer, heads: 3}}",
             ["model.executor.width must be a multiple of heads (3), got 8"],

@@ -112,6 +112,9 @@ def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     for key, value in values.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple) and value and all(isinstance(each, Mapping) for each in value):
+            for number, each in enumerate(value):
+                flat |= _flat(each, f"{prefix}{key}[{number}].")
         else:
             flat[f"{prefix}{key}"] = _listed(value)
     return flat

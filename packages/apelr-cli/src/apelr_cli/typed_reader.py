@@ -39,12 +39,13 @@ class TypedReader:
         if forms:
             if type(None) in alternatives(declared) and is_null(raw):
                 return [None]
-            given = raw
-            if not isinstance(raw, Mapping):
-                given = {}
-                if not is_null(raw):
-                    self.problems.append(f"{_dotted(path)} must be a section of keys with values, got {shown(raw)}")
-            return self._form(Forms(forms), given, path) if len(forms) > 1 else self._section(forms[0], given, path, {})
+            if isinstance(raw, Mapping) or is_null(raw):
+                return self._forms(forms, raw if isinstance(raw, Mapping) else {}, path)
+            self.problems.append(f"{_dotted(path)} must be a section of keys with values, got {shown(raw)}")
+            before = len(self.problems)
+            read = self._forms(forms, {}, path)
+            del self.problems[before:]
+            return read
         if get_origin(declared) in (tuple, list) and is_dataclass(get_args(declared)[0]) and isinstance(raw, list):
             element = get_args(declared)[0]
             read = [self._value(element, each, (*path, f"[{i}]"), MISSING)[0] for i, each in enumerate(raw)]
@@ -56,6 +57,9 @@ class TypedReader:
             hint = did_you_mean(raw, choices) if isinstance(raw, str) else ""
             self.problems.append(f"{_dotted(path)} must be {describe(declared)}, got {shown(raw)}{hint}")
             return guesses(declared, default)
+
+    def _forms(self, forms: list[type], raw: Mapping[str, Any], path: Path) -> list[Any]:
+        return self._form(Forms(forms), raw, path) if len(forms) > 1 else self._section(forms[0], raw, path, {})
 
     def _form(self, forms: Forms, raw: Mapping[str, Any], path: Path) -> list[Any]:
         form = forms.choose(raw, self._model_version())
@@ -166,6 +170,8 @@ def _all_keys(form: type, prefix: str = "") -> Iterator[str]:
         for each in alternatives(declared):
             if is_dataclass(each):
                 yield from _all_keys(each, f"{prefix}{name}.")  # type: ignore[arg-type]
+            elif get_origin(each) in (tuple, list) and is_dataclass(get_args(each)[0]):
+                yield from _all_keys(get_args(each)[0], f"{prefix}{name}[0].")
 
 
 def _dotted(path: Path) -> str:
