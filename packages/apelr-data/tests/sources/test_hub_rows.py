@@ -29,6 +29,30 @@ def test_a_stream_that_a_cap_ends_early_leaves_no_noise_and_no_thread(hub, read_
     assert sum(map(len, mixed)) == 200_000
 
 
+WATCHED = """
+import threading, huggingface_hub.hf_file_system as hub
+fetch, threads = hub.HfFileSystemFile._fetch_range, set()
+
+def watched(self, start, end):
+    threads.add(threading.current_thread())
+    return fetch(self, start, end)
+
+hub.HfFileSystemFile._fetch_range = watched
+from apelr_data import DataConfig, open_corpus
+documents = open_corpus(DataConfig(source="fineweb"), seed=0).documents("train")
+print(sum(1 for text in documents), threads == {threading.main_thread()})
+"""
+
+
+def test_a_stream_of_parquet_is_read_by_the_calling_thread_alone(hub, run_python, hub_environment, large_file):
+    texts, content = large_file
+    hub.add("HuggingFaceFW/fineweb", "sample-10BT", {"train": {"sample/10BT/0.parquet": content}}, "id:int64 text")
+    done = run_python(WATCHED, **hub_environment)
+    count, alone = done.stdout.split()
+    assert len(texts) * 0.9 < int(count) < len(texts)
+    assert alone == "True"
+
+
 @pytest.fixture
 def corpora(hub, parquet):
     """The same documents as two parquet files and as two of JSON."""

@@ -1,7 +1,10 @@
 """Rows of .jsonl, .csv and .parquet files."""
 
+import contextlib
 import gzip
+import io
 import json
+import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -113,3 +116,24 @@ def test_parquet_errors(tmp_path):
     assert error_of(tmp_path, "a.parquet", content, "id") == " holds no text in 'id' but int64"
     assert error_of(tmp_path, "a.parquet", b"this is not parquet").startswith(" is not a parquet file: ")
     assert error_of(tmp_path, "a.parquet", b"").startswith(" is not a parquet file: ")
+
+
+class WatchedFile(io.BytesIO):
+    """Notes which threads read it."""
+
+    def __init__(self, content):
+        super().__init__(content)
+        self.threads = set()
+
+    def read(self, *arguments):
+        self.threads.add(threading.current_thread())
+        return super().read(*arguments)
+
+
+def test_parquet_is_read_by_the_calling_thread_alone(tmp_path, monkeypatch):
+    texts = [f"row {i} " * 50 for i in range(3000)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=500)
+    watched = WatchedFile((tmp_path / "a.parquet").read_bytes())
+    monkeypatch.setattr("apelr_data.sources.records.open_bytes", lambda path: contextlib.nullcontext(watched))
+    assert list(read_rows(tmp_path / "a.parquet", "text")) == texts
+    assert watched.threads == {threading.current_thread()}
