@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from apelr_cli.config_tree import read_tree
+from apelr_cli.config_tree import read_tree, tree_of
 from apelr_cli.errors import ConfigError
 from apelr_cli.prototype_keys import PROTOTYPE_KEYS
-from apelr_cli.run_config import RunConfig
+from apelr_cli.run_config import RunConfig, to_yaml
 from apelr_cli.typed_reader import TypedReader
 from apelr_cli.typed_values import read_strict, read_text
 
-__all__ = ["ConfigError", "load_run_config", "run_config_from_plain"]
+__all__ = ["ConfigError", "load_run_config", "override_run_config", "run_config_from_plain"]
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -29,6 +29,11 @@ def run_config_from_plain(values: Mapping[str, Any]) -> RunConfig:
     Raises ConfigError with a line for each problem.
     """
     return _checked(values, [], read_strict)
+
+
+def override_run_config(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """`config` with `key.sub=value` overrides laid over it. Raises ConfigError with a line for each problem."""
+    return _checked(*tree_of(to_yaml(config), "the config", overrides))
 
 
 def _checked(raw: Mapping[str, Any], problems: list[str], read_leaf: Any = read_text) -> RunConfig:

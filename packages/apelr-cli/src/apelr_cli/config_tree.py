@@ -7,7 +7,7 @@ from apelr_cli.errors import ConfigError
 from apelr_cli.shown import is_null, shown
 from apelr_cli.yaml_text import Tree, parse_yaml
 
-__all__ = ["read_tree"]
+__all__ = ["read_tree", "tree_of"]
 
 
 def read_tree(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Tree], list[str]]:
@@ -15,7 +15,12 @@ def read_tree(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Tree], li
 
     Raises ConfigError where the file itself cannot be read.
     """
-    tree = _mapping_of(parse_yaml(_text_of(path), str(path)), path)
+    return tree_of(_text_of(path), str(path), overrides)
+
+
+def tree_of(text: str, origin: str, overrides: Sequence[str]) -> tuple[dict[str, Tree], list[str]]:
+    """The same of a YAML text, which messages call `origin`."""
+    tree = _mapping_of(parse_yaml(text, origin), origin)
     return tree, [problem for override in overrides if (problem := _lay_over(tree, override)) is not None]
 
 
@@ -30,11 +35,11 @@ def _text_of(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _mapping_of(tree: Tree, path: Path) -> dict[str, Tree]:
+def _mapping_of(tree: Tree, origin: str) -> dict[str, Tree]:
     if is_null(tree):
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: must hold sections of keys with values, got {shown(tree)}")
+        raise ConfigError(f"{origin}: must hold sections of keys with values, got {shown(tree)}")
     return tree
 
 

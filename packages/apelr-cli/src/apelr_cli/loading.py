@@ -1,7 +1,9 @@
 """From a checkpoint to a model that is ready for use, with the tokenizer that it was trained with."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import click
 
@@ -14,10 +16,12 @@ __all__ = ["LoadedModel", "load_model"]
 
 
 class LoadedModel(NamedTuple):
-    """What sampling and scoring work with."""
+    """What sampling, scoring and evaluation work with."""
 
     model: PlannerLM
     tokenizer: Tokenizer
+    run_config: Mapping[str, Any] = MappingProxyType({})
+    """The config of the run that made it, as plain data; empty where the file does not say."""
 
 
 def load_model(
@@ -35,4 +39,4 @@ def load_model(
     found = find_tokenizer(checkpoint, path, tokenizer)
     for notice in (*checkpoint.notices, *found.notices):
         click.echo(f"Warning: {notice}", err=True)
-    return LoadedModel(checkpoint.build_model(device), found.tokenizer)
+    return LoadedModel(checkpoint.build_model(device), found.tokenizer, checkpoint.run_config)
