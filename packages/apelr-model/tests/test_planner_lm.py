@@ -1,16 +1,11 @@
 """The model end to end: against plain Python and path enumeration, and steps against whole sequences."""
 
-import dataclasses
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from apelr_model import V1Config, build_model
-from apelr_model.config import ExecutorSizes
-from apelr_model.executor import GRUExecutor
 
 
 def assert_same_state(first, second):
@@ -179,46 +174,3 @@ def test_distributions_over_the_vocabulary_are_the_belief_weighted_ones(make_mod
         prediction = model.predict(torch.tensor([3, 4], device=model.device), model.initial_state(2))
     mixed = (prediction.log_belief.exp().unsqueeze(-1) * prediction.state_log_probs.exp()).sum(1)
     torch.testing.assert_close(prediction.log_probs.exp(), mixed)
-
-
-class TestBuild:
-    def test_sizes_are_those_of_the_configuration(self):
-        config = V1Config(num_plan_states=3, token_dim=4, hidden_dim=5, fusion_dim=6, num_layers=2, dropout=0.25)
-        model = build_model(config, 13)
-        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        assert shapes["executor.token_emb.weight"] == (13, 4)
-        assert shapes["executor.gru.weight_ih_l0"] == (15, 4)
-        assert shapes["executor.gru.weight_hh_l1"] == (15, 5)
-        assert shapes["head.state_proj.weight"] == (6, 5)
-        assert shapes["head.plan_emb.weight"] == (3, 6)
-        assert shapes["head.plan_proj.weight"] == (6, 6)
-        assert shapes["head.out_proj.weight"] == (13, 6)
-        assert shapes["head.plan_vocab_bias"] == (3, 13)
-        assert shapes["planner.context_proj.weight"] == (3, 5)
-        assert shapes["planner.recognizer.weight"] == (3, 5)
-        assert shapes["planner.initial_logits"] == (3,)
-        assert shapes["planner.transition_logits"] == (3, 3)
-        assert model.head.dropout.p == 0.25
-        assert isinstance(model.executor, GRUExecutor)
-        assert model.executor.gru.dropout == 0.25
-        assert model.chunks.offset == 0
-
-    def test_a_vocabulary_of_one_is_refused(self):
-        with pytest.raises(ValueError, match=r"^vocab_size must be >= 2, got 1$"):
-            build_model(V1Config(), 1)
-
-    def test_an_unknown_configuration_is_refused(self):
-        @dataclasses.dataclass(frozen=True, kw_only=True)
-        class Foreign(ExecutorSizes):
-            version: str = "other"
-
-        with pytest.raises(TypeError, match=r"^config must be a model configuration, got Foreign$"):
-            build_model(Foreign(), 5)
-
-    def test_float32_parameters_still_give_float64_beliefs(self, make_model):
-        model = make_model(dtype=torch.float32)
-        ids = torch.zeros(1, 3, dtype=torch.long, device=model.device)
-        reading = model.read(ids, ids)
-        assert reading.state_log_probs.dtype == torch.float32
-        assert all(tensor.dtype == torch.float64 for tensor in reading.filtered)
-        assert reading.state.log_belief.dtype == torch.float64
