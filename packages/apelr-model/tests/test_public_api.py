@@ -16,6 +16,7 @@ import apelr_model
 FOLDER = Path(apelr_model.__file__).parent
 SOURCES = sorted(FOLDER.glob("*.py"))
 CORE = ["filter", "losses", "emissions", "planner", "planner_lm", "objective", "sampling", "generation", "scoring"]
+CORE += ["trellis", "posterior", "plan_paths", "streaming"]
 PURE = ["filter", "losses", "chunks"]
 PUBLIC = [
     "Checkpoint",

@@ -95,7 +95,7 @@ def plan_path_log_prob(trellis: PlanTrellis, plans: Tensor) -> Tensor:
     if bool((plans >= num_states).any()) or bool((plans < -1).any()):
         raise ValueError(f"plans must be -1 or a state from 0 to {num_states - 1}")
     unknown = ((plans < 0) & trellis.in_path).any(-1)
-    chosen = plans.clamp(min=0)
+    chosen = plans.where(plans >= 0, 0)
     total = torch.zeros(plans.shape[:-1], dtype=torch.float64, device=plans.device)
     for run in range(count):
         weights = trellis.log_after[:, run]
@@ -115,7 +115,7 @@ def _trace(trellis: PlanTrellis, log_after: Tensor, pick: Callable[[Tensor], Ten
         picked = pick(log_after[:, :, run - 1] + _into(trellis, run, later))
         plans.append(torch.where(trellis.runs.begins[:, run], picked, later))  # padding has no plan of its own
     path = torch.stack(plans[::-1], dim=-1)
-    possible = (trellis.log_after.amax(-1) > -math.inf).gather(1, trellis.last.clamp(min=0))
+    possible = (trellis.log_after.amax(-1) > -math.inf).gather(1, trellis.last.where(trellis.last >= 0, 0))
     return path.masked_fill(~(trellis.in_path & possible), -1)
 
 

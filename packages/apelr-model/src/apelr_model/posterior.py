@@ -98,9 +98,9 @@ def _fixed_lag(trellis: PlanTrellis, runs: range, lag: int) -> Tensor:
     """The window's posterior [B, n, K] at the n runs of `runs`."""
     index = torch.arange(runs.start, runs.stop, device=trellis.last.device)
     last = trellis.last[:, runs.start : runs.stop]
-    log_posterior = _runs_of(trellis.log_after, torch.minimum(index + lag, last).clamp(min=0))
+    log_posterior = _runs_of(trellis.log_after, torch.minimum(index + lag, last))
     for step in range(lag, 0, -1):
-        ended = _runs_of(trellis.log_after, torch.minimum(index + step - 1, last).clamp(min=0))
+        ended = _runs_of(trellis.log_after, torch.minimum(index + step - 1, last))
         earlier = step_back(log_posterior, ended, trellis.log_transition)
         log_posterior = torch.where((index + step <= last).unsqueeze(-1), earlier, log_posterior)
     return log_posterior.masked_fill(~trellis.in_path[:, runs.start : runs.stop].unsqueeze(-1), -math.inf)
@@ -138,5 +138,5 @@ def _blocks(trellis: PlanTrellis, start: int, stop: int) -> Iterator[range]:
 
 
 def _runs_of(values: Tensor, index: Tensor) -> Tensor:
-    """values [B, S, K], index [B, n] -> [B, n, K]."""
-    return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
+    """values [B, S, K], index [B, n] (negative: any run will do) -> [B, n, K]."""
+    return values.gather(1, index.where(index >= 0, 0).unsqueeze(-1).expand(-1, -1, values.shape[-1]))
