@@ -115,14 +115,21 @@ def knob_rows() -> Iterator[list[str]]:
 def flag_rows() -> Iterator[list[str]]:
     from apelr_cli.main import COMMANDS
 
-    for command in COMMANDS:
-        module = importlib.import_module(f"apelr_cli.commands.{command}")
-        for parameter in getattr(module, command).params:
-            if parameter.param_type_name == "option":
-                names = ", ".join(f"`{name}`" for name in parameter.opts)
-                yield [f"`{command}`", names, " ".join(parameter.help.split())]
-            else:
-                yield [f"`{command}`", f"`{parameter.make_metavar(None)}`", "argument; see the command's help"]
+    for name in COMMANDS:
+        command = getattr(importlib.import_module(f"apelr_cli.commands.{name}"), name)
+        for full_name, each in leaf_commands(name, command):
+            for parameter in each.params:
+                if parameter.param_type_name == "option":
+                    names = ", ".join(f"`{flag}`" for flag in parameter.opts)
+                    yield [f"`{full_name}`", names, " ".join(parameter.help.split())]
+                else:
+                    yield [f"`{full_name}`", f"`{parameter.make_metavar(None)}`", "argument; see the command's help"]
+
+
+def leaf_commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """The command, or of a group each command in it, under its full name."""
+    below = getattr(command, "commands", {})
+    yield from [(f"{name} {each}", below[each]) for each in below] if below else [(name, command)]
 
 
 def source_rows() -> Iterator[list[str]]:

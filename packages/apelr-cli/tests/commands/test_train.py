@@ -232,7 +232,7 @@ def test_a_signal_while_data_are_prepared_leaves_nothing(
     def fit(*arguments: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("apelr_cli.training_data.fit_tokenizer", fit)
+    monkeypatch.setattr("apelr_cli.prepared_text.fit_tokenizer", fit)
     assert train("--out", tmp_path / "run").exit_code == 143
     assert not (tmp_path / "run").exists()
 
