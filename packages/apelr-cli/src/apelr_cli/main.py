@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "Train a model as a config file says.",
     "sample": "Continue a prompt with a trained model.",
     "score": "Score a text with a trained model.",
+    "data": "List the sources of text, prepare a token cache, or show rows.",
     "convert": "Turn any checkpoint that can be read into one of today's form.",
     "config": "List the shipped configurations, or print one.",
 }
