@@ -15,7 +15,14 @@ from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.generation import GeneratedToken, generate
 from apelr_model.likelihood import MeanNLL, mean_nll
 from apelr_model.lookahead import PlanForecast
-from apelr_model.plan_matching import PlanComparison, adjusted_rand_index, compare_plans, contingency, match_states, normalized_mutual_information
+from apelr_model.plan_matching import (
+    PlanComparison,
+    adjusted_rand_index,
+    compare_plans,
+    contingency,
+    match_states,
+    normalized_mutual_information,
+)
 from apelr_model.plan_paths import PlanPaths, plan_path_log_prob, sample_plans, viterbi_plans
 from apelr_model.planner_diagnostics import PlannerDiagnostics, PlanStateDiagnostics, planner_diagnostics
 from apelr_model.planner_lm import ModelState, PlannerLM
@@ -25,7 +32,7 @@ from apelr_model.posterior import SmoothedPlans, fixed_lag_plans, pairwise_plans
 from apelr_model.prototype import RecordedTokenizer
 from apelr_model.sampling import NothingLeftError, SamplingSettings
 from apelr_model.scoring import Evaluation, Score, evaluate, score
-from apelr_model.streaming import StreamState, StreamedToken, StreamingFilter
+from apelr_model.streaming import StreamedToken, StreamingFilter, StreamState
 from apelr_model.training import StepReport, Trainer, check_precision
 from apelr_model.training_config import LossWeights, NoLossWeights, OptimConfig, V1LossWeights, V2LossWeights
 from apelr_model.trellis import PlanTrellis, plan_trellis
