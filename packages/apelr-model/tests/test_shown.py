@@ -2,7 +2,7 @@
 
 import pytest
 
-from apelr_model.shown import LONGEST, shown, shown_names
+from apelr_model.shown import LONGEST, one_line, shown, shown_names
 
 
 @pytest.mark.parametrize(("value", "text"), [("big", "'big'"), (2.5, "2.5"), (None, "None"), ("a\nb", r"'a\nb'")])
@@ -32,3 +32,10 @@ def test_names_are_sorted_printable_and_counted_from_the_ninth_on():
     assert shown_names(["b", "a\n", 3]) == r"'a\n', 3, b"
     assert shown_names(f"n{i}" for i in range(9)) == "n0, n1, n2, n3, n4, n5, n6, n7 and 1 more"
     assert len(shown_names(["x" * 10**6])) == LONGEST
+
+
+def test_the_first_line_of_a_message():
+    assert one_line("\n  a reason\nand much advice") == "a reason"
+    assert one_line("a\x14b") == r"'a\x14b'"
+    assert len(one_line("x" * 10**6)) == 200
+    assert one_line("\n") == ""

@@ -8,6 +8,7 @@ name, and before a file is read. Files of the prototype are read too. Layout, gu
 import os
 import platform
 import secrets
+import warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -31,7 +32,7 @@ from apelr_model.errors import CheckpointError
 from apelr_model.plain_pickle import check_pickle
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.prototype import RecordedTokenizer, is_prototype, read_prototype
-from apelr_model.shown import shown_names
+from apelr_model.shown import one_line, shown_names
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
 
@@ -168,19 +169,18 @@ def _read(path: Path) -> Any:
     """The content of a file; nothing in it is executed, and no more memory is taken than the file is large."""
     try:
         verify_archive(path)
-        content = read_pickle(path)
-        try:
-            check_pickle(content)
-        except UnpicklingError as error:
-            raise CheckpointError(
-                f"{path} is refused: it holds something other than plain data and tensors: {error}"
-            ) from error
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what damage does to a pickle there is one line to say, not two
+            check_pickle(read_pickle(path))
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        reason = one_line(str(error))
+        raise CheckpointError(
+            f"{path} is refused: it holds something other than plain data and tensors: {reason}"
+        ) from error
     except DAMAGE as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is not a checkpoint or is damaged: {reason[:200]}") from error
+        reason = one_line(str(error)) or type(error).__name__
+        raise CheckpointError(f"{path} is not a checkpoint or is damaged: {reason}") from error
 
 
 def _resolve(path: Path) -> Path:

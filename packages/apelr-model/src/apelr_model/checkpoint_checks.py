@@ -19,7 +19,6 @@ __all__ = [
     "FORMAT_VERSION",
     "check_content",
     "check_tensor",
-    "check_training_state",
     "compare_tensors",
     "expected_tensors",
 ]
@@ -45,8 +44,6 @@ CONTENT_TYPES: dict[str, tuple[type, ...]] = {
 """Every key of a file and what it may hold."""
 
 
-TRAINING_TYPES: dict[str, type] = {"optimizer": dict, "scaler": dict, "rng": dict}
-"""What the training state must hold; a run may keep more beside it."""
 NUMBERS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 """What parameters may be made of."""
 CONTAINERS = (dict, list, tuple)
@@ -158,30 +155,3 @@ def check_plain(value: object, where: str, *, tensors: bool = False) -> None:
         level = list(itertools.islice(itertools.chain.from_iterable(below), MOST_VALUES + 1))
     if level:
         raise CheckpointError(f"{where} is nested too deeply or is too large")
-
-
-def check_training_state(
-    state: Mapping[str, Any], optimizer: torch.optim.Optimizer, where: str, *, with_rng: bool
-) -> None:
-    """Raise CheckpointError, naming `where` and the key, unless the state fits the optimizer and can be restored.
-
-    RNG states are looked at `with_rng` alone: a checkpoint of the prototype has none.
-    """
-    for key, kind in TRAINING_TYPES.items():
-        if not isinstance(state.get(key), kind) and (with_rng or key != "rng"):
-            raise CheckpointError(f"{where}: the training state has no {key!r}")
-    random = state["rng"].get("cpu") if with_rng else torch.get_rng_state()
-    if not isinstance(random, Tensor) or random.shape != torch.get_rng_state().shape or random.dtype != torch.uint8:
-        raise CheckpointError(f"{where}: the training state's 'rng' is not a state of torch's generator")
-    found, own = state["optimizer"], optimizer.state_dict()
-    groups = [[len(group.get("params", ())) for group in part.get("param_groups", ())] for part in (found, own)]
-    if groups[0] != groups[1]:
-        raise CheckpointError(f"{where}: the optimizer's state is for parameter groups {groups[0]}, not {groups[1]}")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for index, moments in found.get("state", {}).items():
-        if not (isinstance(index, int) and 0 <= index < len(parameters)):
-            raise CheckpointError(f"{where}: the optimizer's state names a parameter {index!r}, which is not there")
-        for name, moment in moments.items():
-            fits = isinstance(moment, Tensor) and moment.shape in (torch.Size(), parameters[index].shape)
-            if not fits or not bool(torch.isfinite(moment).all()):
-                raise CheckpointError(f"{where}: the optimizer's {name} of parameter {index} does not fit")

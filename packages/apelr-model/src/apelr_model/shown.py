@@ -3,7 +3,7 @@
 import reprlib
 from collections.abc import Iterable
 
-__all__ = ["shown", "shown_names"]
+__all__ = ["one_line", "shown", "shown_names"]
 
 LONGEST = 80
 """Characters of a value or name that are shown."""
@@ -21,6 +21,12 @@ def shown_names(names: Iterable[object]) -> str:
     texts = sorted(_short(name) if isinstance(name, str) and name.isprintable() else shown(name) for name in names)
     more = f" and {len(texts) - MOST_NAMES} more" if len(texts) > MOST_NAMES else ""
     return ", ".join(texts[:MOST_NAMES]) + more
+
+
+def one_line(text: str) -> str:
+    """The first line of another program's message, printable and of bounded length."""
+    first = next((line for line in text.splitlines() if line.strip()), "").strip()[:200]
+    return first if first.isprintable() else repr(first)
 
 
 def _short(text: str) -> str:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from apelr_model.batches import TokenBatch
-from apelr_model.checkpoint_checks import check_training_state, compare_tensors
+from apelr_model.checkpoint_checks import compare_tensors
 from apelr_model.errors import NonFiniteError
 from apelr_model.objective import TERM_NAMES, loss_terms, step_totals, total_loss
 from apelr_model.optim import build_optimizer, learning_rate
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.training_config import LossWeights, OptimConfig
+from apelr_model.training_state import check_training_state
 
 __all__ = ["StepReport", "Trainer", "check_precision"]
 
@@ -133,7 +134,8 @@ class Trainer:
         `restore_rng` the random number generators are left as they are.
         """
         compare_tensors(state["model"], self.model.state_dict(), "the checkpoint")
-        check_training_state(state, self.optimizer, "the checkpoint", with_rng=restore_rng)
+        own_scaler = self.scaler.state_dict()
+        check_training_state(state, self.optimizer, own_scaler, "the checkpoint", with_rng=restore_rng)
         self.model.load_state_dict(state["model"], strict=True)
         own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,80 @@
+"""Can a stored training state be restored: optimizer, loss scaler and random number generators."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from apelr_model.errors import CheckpointError
+from apelr_model.shown import shown, shown_names
+
+__all__ = ["check_training_state"]
+
+TRAINING_TYPES: dict[str, type] = {"optimizer": dict, "scaler": dict, "rng": dict}
+"""What the training state must hold; a run may keep more beside it."""
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+"""What AdamW keeps of a parameter."""
+
+
+def check_training_state(
+    state: Mapping[str, Any], optimizer: torch.optim.Optimizer, scaler: Mapping[str, Any], where: str, *, with_rng: bool
+) -> None:
+    """Raise CheckpointError, naming `where` and the key, unless the state fits the optimizer and the scaler's own.
+
+    RNG states may be absent unless they are needed (`with_rng`): a checkpoint of the prototype has none.
+    """
+    for key, kind in TRAINING_TYPES.items():
+        needed = with_rng or key != "rng" or key in state
+        if needed and not isinstance(state.get(key), kind):
+            raise CheckpointError(f"{where}: the training state has no {key!r}")
+    if "rng" in state:
+        _check_rng(state["rng"], where)
+    stored = state["scaler"]
+    if stored and scaler and not all(type(stored.get(name)) is type(value) for name, value in scaler.items()):
+        raise CheckpointError(f"{where}: the loss scaler's state does not fit")
+    found, own = state["optimizer"], optimizer.state_dict()
+    groups = [_parameters(part.get("param_groups")) for part in (found, own)]
+    if groups[0] != groups[1]:
+        raise CheckpointError(
+            f"{where}: the optimizer's state is for parameter groups {shown(groups[0])}, not {shown(groups[1])}"
+        )
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    entries = found.get("state")
+    if not isinstance(entries, dict):
+        raise CheckpointError(f"{where}: the optimizer has no 'state'")
+    for index, moments in entries.items():
+        if type(index) is not int or not 0 <= index < len(parameters):
+            raise CheckpointError(
+                f"{where}: the optimizer's state names a parameter {shown(index)}, which is not there"
+            )
+        _check_moments(moments, index, parameters[index], where)
+
+
+def _check_rng(stored: Mapping[Any, Any], where: str) -> None:
+    own = torch.get_rng_state()
+    cpu, cuda = stored.get("cpu"), stored.get("cuda")
+    fits = isinstance(cpu, Tensor) and cpu.shape == own.shape and cpu.dtype == torch.uint8
+    if not fits or not isinstance(cuda, list) or not all(isinstance(each, Tensor) for each in cuda):
+        raise CheckpointError(f"{where}: the training state's 'rng' is not a state of torch's generators")
+
+
+def _parameters(groups: object) -> list[list[int] | None]:
+    """The numbers of the parameters of each group; None for what is no group."""
+    listed = (
+        [group.get("params") if isinstance(group, dict) else None for group in groups]
+        if isinstance(groups, list)
+        else []
+    )
+    return [each if isinstance(each, list) and all(type(n) is int for n in each) else None for each in listed]
+
+
+def _check_moments(moments: object, index: int, parameter: Tensor, where: str) -> None:
+    if not isinstance(moments, dict) or set(moments) != MOMENTS:
+        names = shown_names(moments) if isinstance(moments, dict) else type(moments).__name__
+        raise CheckpointError(f"{where}: the optimizer's state of parameter {index} must be its moments, got {names}")
+    for name, moment in moments.items():
+        shape = torch.Size() if name == "step" else parameter.shape
+        fits = isinstance(moment, Tensor) and moment.shape == shape and moment.is_floating_point()
+        if not fits or not bool(torch.isfinite(moment).all()) or (name != "exp_avg" and bool((moment < 0).any())):
+            raise CheckpointError(f"{where}: the optimizer's {name} of parameter {index} does not fit")
