@@ -1,0 +1,124 @@
+"""`apelr eval`: how well a model predicts held-out text, and what its planner has to do with it."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from apelr_cli.options import (
+    checkpoint_option,
+    device_option,
+    format_option,
+    tokenizer_option,
+    unexpected_option,
+)
+from apelr_cli.plan_options import plan_options
+
+__all__ = ["eval"]
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+COUNT = click.IntRange(min=1)
+
+
+@click.command()
+@checkpoint_option
+@tokenizer_option
+@unexpected_option
+@click.option(
+    "--split",
+    type=click.Choice(["validation", "train"]),
+    help="Split of the corpus that is read. [default: validation]",
+)
+@click.option("--file", "text_file", type=FILE, help="UTF-8 file to read instead, as one document.")
+@click.option(
+    "--config",
+    "config_name",
+    metavar="FILE",
+    help="Run configuration whose corpus and row length count: a YAML file, or the name of a shipped one. "
+    "[default: the checkpoint's]",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY.SUB=VALUE",
+    help="Override a key of data, or seed; may be given several times, the last one wins.",
+)
+@click.option(
+    "--seq-len",
+    type=COUNT,
+    help="Targets in a row, each read from its own start; rows may be of any length. [default: train.seq_len]",
+)
+@click.option(
+    "--batch-size",
+    type=COUNT,
+    help="Rows read at once. [default: train.batch_size, or fewer where rows are longer]",
+)
+@click.option("--no-diagnostics", is_flag=True, help="Compute the likelihood alone, which is several times cheaper.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the JSON object into this file too.",
+)
+@plan_options(prompted=False)
+@device_option
+@format_option("text prints a page; json one object with every figure.")
+def eval(
+    *,
+    checkpoint: Path,
+    tokenizer: Path | None,
+    allow_unexpected: bool,
+    split: Any,
+    text_file: Path | None,
+    config_name: str | None,
+    overrides: tuple[str, ...],
+    seq_len: int | None,
+    batch_size: int | None,
+    no_diagnostics: bool,
+    output: Path | None,
+    plan: dict[str, Any],
+    device: str,
+    form: str,
+) -> None:
+    """Evaluate a model on held-out text: NLL, perplexity, bits per byte, and what the planner contributes.
+
+    The text is the validation split of the corpus that the checkpoint was trained on, unless options say otherwise.
+    It is cut into rows as in training, and each row is read from its own start.
+    """
+    if text_file is not None and (split is not None or config_name is not None or overrides):
+        raise click.UsageError("--file is read as it is: give it without --split, --config and --set")
+    if output is not None and not output.parent.is_dir():
+        raise click.BadParameter(f"{output.parent} is not a folder", param_hint="--output")
+    import json
+
+    from apelr_cli.console import result_stream
+    from apelr_cli.evaluation_output import evaluate_text, page
+    from apelr_cli.evaluation_text import TextRequest, find_text
+    from apelr_cli.loading import load_model
+    from apelr_cli.plan_choice import choose_policy
+    from apelr_cli.shipped import find_config
+
+    request = TextRequest(
+        split=split or "validation",
+        file=text_file,
+        config=None if config_name is None else find_config(config_name),
+        overrides=overrides,
+        seq_len=seq_len,
+        batch_size=batch_size,
+    )
+    loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected)
+    choice = choose_policy(loaded.model, plan)
+    text = find_text(loaded, request, say=lambda line: click.echo(line, err=True))
+    if text.unknown:
+        which = "1 character is" if text.unknown == 1 else f"{text.unknown} characters are"
+        click.echo(f"Warning: {which} unknown to the tokenizer and read as <unk>", err=True)
+    if choice.notice and form == "text":
+        click.echo(choice.notice, err=True)
+    report = evaluate_text(loaded, text, choice, diagnostics=not no_diagnostics)
+    written = json.dumps(report, allow_nan=False, indent=2) + "\n"
+    if output is not None:
+        output.write_text(written, encoding="utf-8", newline="\n")
+    with result_stream() as stream:
+        stream.write(written if form == "json" else page(report))

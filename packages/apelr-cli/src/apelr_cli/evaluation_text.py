@@ -1,0 +1,124 @@
+"""The text that `apelr eval` reads: a split of the run's corpus, or a file, as rows in batches."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from apelr_cli.config_reader import load_run_config, override_run_config, run_config_from_plain
+from apelr_cli.errors import ConfigError
+from apelr_cli.loading import LoadedModel
+from apelr_cli.prepared_text import prepare_text
+from apelr_cli.run_config import RunConfig
+from apelr_cli.shown import shown
+from apelr_cli.training_data import to_token_batch
+from apelr_cli.user_input import InputError, read_text
+from apelr_data import Rows, Split, TokenStream, open_corpus, pack_documents
+from apelr_model import TokenBatch
+from apelr_tokenizers import Tokenizer
+
+__all__ = ["EvaluationText", "TextRequest", "find_text"]
+
+OVERRIDABLE = ("data", "seed")
+"""Sections whose keys decide what text there is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRequest:
+    """What text is asked for."""
+
+    split: Split = "validation"
+    """Of the corpus, where no file is given."""
+    file: Path | None = None
+    """UTF-8 text, read as one document."""
+    config: Path | None = None
+    """A run's config in place of the checkpoint's."""
+    overrides: Sequence[str] = ()
+    """`key.sub=value` over either config."""
+    seq_len: int | None = None
+    """Targets in a row; None for the config's."""
+    batch_size: int | None = None
+    """Rows read at once; None for the config's, or fewer where rows are longer than the config's."""
+
+
+class EvaluationText:
+    """Rows of a text, in order."""
+
+    def __init__(self, stream: TokenStream, rows: Rows, *, name: str, seq_len: int, batch_size: int) -> None:
+        self._stream = stream
+        self._rows = rows
+        self.name = name
+        self.seq_len = seq_len
+        self.batch_size = batch_size
+        self.text_bytes = 0
+        """UTF-8 bytes that the targets of the batches given out so far stand for."""
+
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+        return len(self._rows)
+
+    @property
+    def unknown(self) -> int:
+        """Characters of the text that became the unknown id."""
+        return self._stream.unknown
+
+    def batches(self) -> Iterator[TokenBatch]:
+        """Every row once; `text_bytes` grows with them."""
+        self.text_bytes = 0
+        for start in range(0, self.rows, self.batch_size):
+            batch = self._rows.batch(range(start, min(start + self.batch_size, self.rows)))
+            self.text_bytes += int(batch.byte_counts.sum())
+            yield to_token_batch(batch)
+
+
+def find_text(
+    loaded: LoadedModel, request: TextRequest, *, say: Callable[[str], None] = lambda line: None
+) -> EvaluationText:
+    """The text with the model's tokenizer, cut into rows. `say` is told what takes long.
+
+    Raises ConfigError, DataError and InputError, each a ValueError with a line for every problem.
+    """
+    config = _config(loaded, request)
+    if request.file is not None:
+        name, stream = str(request.file), _file_stream(request.file, loaded.tokenizer)
+    else:
+        name = f"{request.split} split of {config.data.source}"
+        stream = _split_stream(config, loaded.tokenizer, request.split, say)
+    seq_len = request.seq_len or config.train.seq_len
+    longer = max(1.0, seq_len / config.train.seq_len)
+    batch_size = request.batch_size or max(1, math.floor(config.train.batch_size / longer))
+    rows = Rows(stream, seq_len, document_mask=config.data.document_mask)
+    return EvaluationText(stream, rows, name=name, seq_len=seq_len, batch_size=batch_size)
+
+
+def _config(loaded: LoadedModel, request: TextRequest) -> RunConfig:
+    """The config that says what text there is, how long rows are and how many are read at once."""
+    foreign = [each for each in request.overrides if each.partition("=")[0].strip().split(".")[0] not in OVERRIDABLE]
+    if foreign:
+        lines = [f"--set {shown(each)}: only keys of data, and seed, can be set here" for each in foreign]
+        raise ConfigError("\n".join(lines))
+    if request.config is not None:
+        return load_run_config(request.config, request.overrides)
+    if loaded.run_config:
+        return override_run_config(run_config_from_plain(loaded.run_config), request.overrides)
+    if request.file is None and not request.overrides:
+        raise ConfigError(
+            "the checkpoint does not say what text it was trained on: give --file FILE, --config FILE or --set data.…"
+        )
+    return override_run_config(RunConfig(), request.overrides)
+
+
+def _file_stream(path: Path, tokenizer: Tokenizer) -> TokenStream:
+    text = read_text(path)
+    if not text:
+        raise InputError(f"{path} is empty: there is nothing to evaluate")
+    return pack_documents([text], tokenizer)
+
+
+def _split_stream(config: RunConfig, tokenizer: Tokenizer, split: Split, say: Callable[[str], None]) -> TokenStream:
+    data = config.data
+    if data.token_cache:
+        return prepare_text(data, config.tokenizer, seed=config.seed, tokenizer=tokenizer, say=say).streams[split]
+    corpus = open_corpus(data, seed=config.seed)
+    return pack_documents(corpus.documents(split), tokenizer, max_tokens=data.max_tokens(split))

@@ -1,0 +1,123 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apelr_cli.errors import ConfigError
+from apelr_cli.evaluation_text import EvaluationText, TextRequest, find_text
+from apelr_cli.loading import LoadedModel, load_model
+from apelr_cli.run_config import RunConfig, to_plain
+from apelr_cli.train_config import V2TrainConfig
+from apelr_cli.user_input import InputError
+from apelr_data import DataConfig
+from apelr_tokenizers import Tokenizer
+
+TEXTS = {"train": "the cat sat on the mat. " * 20, "validation": "a cat and a dog. " * 10}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    for name, text in TEXTS.items():
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    data = DataConfig(source="text", path=str(tmp_path / "train.txt"), val_path=str(tmp_path / "validation.txt"))
+    return RunConfig(data=data, train=V2TrainConfig(seq_len=16, batch_size=4))
+
+
+@pytest.fixture
+def loaded(make_checkpoint: Callable[..., Path], config: RunConfig, device: str) -> LoadedModel:
+    return load_model(make_checkpoint(changes={"run_config": to_plain(config)}), device)
+
+
+def text_of(found: EvaluationText, tokenizer: Tokenizer) -> str:
+    ids = [int(i) for b in found.batches() for row, n in zip(b.targets, b.lengths, strict=True) for i in row[:n]]
+    return tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_split_is_read_whole_in_the_runs_rows(loaded: LoadedModel, split: Any) -> None:
+    found = find_text(loaded, TextRequest(split=split))
+    assert (found.name, found.seq_len, found.batch_size) == (f"{split} split of text", 16, 4)
+    assert text_of(found, loaded.tokenizer) == TEXTS[split]
+    assert found.text_bytes == len(TEXTS[split])
+    assert found.unknown == 0
+    shapes = [tuple(batch.inputs.shape) for batch in found.batches()]
+    assert sum(rows for rows, _ in shapes) == found.rows
+    assert all(rows <= 4 and width == 16 for rows, width in shapes)
+    assert found.text_bytes == len(TEXTS[split]), "counted afresh with every pass"
+
+
+@pytest.mark.parametrize(
+    ("seq_len", "batch_size", "expected"),
+    [(None, None, (16, 4)), (8, None, (8, 4)), (32, None, (32, 2)), (10**6, None, (10**6, 1)), (32, 9, (32, 9))],
+)
+def test_longer_rows_are_read_fewer_at_once(
+    loaded: LoadedModel, seq_len: int | None, batch_size: int | None, expected: tuple[int, int]
+) -> None:
+    found = find_text(loaded, TextRequest(seq_len=seq_len, batch_size=batch_size))
+    assert (found.seq_len, found.batch_size) == expected
+    assert text_of(found, loaded.tokenizer) == TEXTS["validation"]
+
+
+def test_a_file_is_one_document(loaded: LoadedModel, tmp_path: Path) -> None:
+    file = tmp_path / "other.txt"
+    file.write_text("the dog é ran", encoding="utf-8")
+    found = find_text(loaded, TextRequest(file=file))
+    (batch,) = found.batches()
+    assert int(batch.inputs[0, 0]) == loaded.tokenizer.bos_id
+    assert int(batch.targets[0, batch.lengths[0] - 1]) == loaded.tokenizer.eos_id
+    assert (found.name, found.text_bytes, found.unknown) == (str(file), len("the dog é ran".encode()), 1)
+
+
+def test_an_empty_file_is_refused(loaded: LoadedModel, tmp_path: Path) -> None:
+    file = tmp_path / "empty.txt"
+    file.touch()
+    with pytest.raises(InputError, match=r"empty.txt is empty: there is nothing to evaluate$"):
+        find_text(loaded, TextRequest(file=file))
+
+
+def test_overrides_and_another_config_say_what_is_read(loaded: LoadedModel, tmp_path: Path) -> None:
+    found = find_text(loaded, TextRequest(overrides=["data.max_val_tokens=7"]))
+    assert sum(int(batch.lengths.sum()) for batch in found.batches()) == 6
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"data: {{source: text, path: {tmp_path}/train.txt}}\ntrain: {{seq_len: 5}}\n", encoding="utf-8")
+    found = find_text(loaded, TextRequest(config=path, overrides=["data.val_fraction=0.5"]))
+    assert found.seq_len == 5
+    assert found.text_bytes == 0
+    assert text_of(found, loaded.tokenizer) in TEXTS["train"]
+    assert abs(found.text_bytes - len(TEXTS["train"]) / 2) < 50
+
+
+def test_rows_know_their_documents_where_the_run_did(loaded: LoadedModel) -> None:
+    assert next(find_text(loaded, TextRequest()).batches()).positions is None
+    masked = find_text(loaded, TextRequest(overrides=["data.document_mask=true"]))
+    assert next(masked.batches()).positions is not None
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_token_cache_gives_the_same(loaded: LoadedModel, tmp_path: Path, cached: bool) -> None:
+    overrides = [f"data.token_cache={cached}", f"data.token_cache_dir={tmp_path}/cache"] if cached else []
+    said: list[str] = []
+    found = find_text(loaded, TextRequest(overrides=overrides), say=said.append)
+    assert text_of(found, loaded.tokenizer) == TEXTS["validation"]
+    assert bool(said) is cached
+
+
+def test_only_what_decides_the_text_can_be_set(loaded: LoadedModel) -> None:
+    with pytest.raises(ConfigError) as error:
+        find_text(loaded, TextRequest(overrides=["train.seq_len=3", "model.dropout=0.5", "seed=1"]))
+    keys = ("train.seq_len=3", "model.dropout=0.5")
+    assert str(error.value).splitlines() == [
+        f"--set {key}: only keys of data, and seed, can be set here" for key in keys
+    ]
+
+
+def test_a_checkpoint_that_does_not_say_what_it_was_trained_on(
+    make_checkpoint: Callable[..., Path], tmp_path: Path, config: RunConfig
+) -> None:
+    loaded = load_model(make_checkpoint(), "cpu")
+    with pytest.raises(ConfigError, match="does not say what text it was trained on: give --file FILE"):
+        find_text(loaded, TextRequest())
+    overrides = ["data.source=text", f"data.path={config.data.path}", f"data.val_path={config.data.val_path}"]
+    assert text_of(find_text(loaded, TextRequest(overrides=overrides)), loaded.tokenizer) == TEXTS["validation"]
+    assert find_text(loaded, TextRequest(file=tmp_path / "train.txt")).rows > 1
