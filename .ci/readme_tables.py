@@ -136,7 +136,8 @@ def source_rows() -> Iterator[list[str]]:
     from apelr_data import SOURCES
 
     for name, source in SOURCES.items():
-        yield [f"`{name}`", source.summary, source.size, source.licence, source.hub_id or "no download"]
+        where = source.hub_id or ("no download" if source.offline else "`data.path`")
+        yield [f"`{name}`", source.summary, source.size, source.licence, where]
 
 
 def file_rows() -> Iterator[list[str]]:

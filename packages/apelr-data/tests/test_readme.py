@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-from apelr_data import SOURCES
 from apelr_data.sources.hub_probe import PROBE_SECONDS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -17,15 +16,5 @@ def test_its_python_runs(capsys):
     assert "TextReport(documents=200" in capsys.readouterr().out
 
 
-def test_its_table_is_the_table_of_sources():
-    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in README.splitlines() if "| `" in line]
-    expected = []
-    for info in list(SOURCES.values()):
-        hub = f"`{info.hub_id}`, `{info.hub_config}`" if info.hub_id else "`data.path`, `data.name`"
-        where, reading = "no network" if info.offline else hub, info.reading
-        expected.append([f"`{info.name}`", info.summary, where, info.size, info.licence, info.splits, reading])
-    assert rows[1:] == expected
-
-
 def test_its_numbers_are_the_codes():
-    assert f"within\n{PROBE_SECONDS:.0f} seconds" in README
+    assert f"does not answer within {PROBE_SECONDS:.0f} seconds" in README

@@ -23,6 +23,8 @@ class SourceInfo:
     "Whether rows are read as they are needed, so that nothing is downloaded whole."
     size: str
     "How much there is."
+    text_bytes: int | None = None
+    "About how many bytes of text there are; None where the user decides."
     licence: str
     "The licence as the corpus states it."
     splits: str
@@ -54,6 +56,7 @@ _TABLE = (
         name="python_docs",
         summary="The running Python's help topics and the docstrings of its standard library.",
         size="about 2 MB, depending on the Python",
+        text_bytes=2_000_000,
         licence="PSF-2.0",
         splits="deduplicated; a hash of each document holds out val_fraction",
     ),
@@ -72,6 +75,7 @@ _TABLE = (
         hub_validation="validation",
         streaming=True,
         size="2.1 million stories, 1.9 GB of text",
+        text_bytes=1_900_000_000,
         licence="CDLA-Sharing-1.0",
         splits="train and validation",
     ),
@@ -82,6 +86,7 @@ _TABLE = (
         hub_config="wikitext-103-raw-v1",
         hub_validation="validation",
         size="1.8 million lines, 549 MB of text (315 MB to download)",
+        text_bytes=549_000_000,
         licence=_WIKITEXT_LICENCE,
         splits="train and validation",
     ),
@@ -92,6 +97,7 @@ _TABLE = (
         hub_config="wikitext-2-raw-v1",
         hub_validation="validation",
         size="36,718 lines, 13.5 MB of text",
+        text_bytes=13_500_000,
         licence=_WIKITEXT_LICENCE,
         splits="train and validation",
     ),
@@ -101,7 +107,8 @@ _TABLE = (
         hub_id="HuggingFaceFW/fineweb-edu",
         hub_config="sample-10BT",
         streaming=True,
-        size="about 10 billion tokens, 30 GB",
+        size="about 10 billion tokens, 30 GB to download",
+        text_bytes=40_000_000_000,
         licence="ODC-By",
         splits=_BY_HASH,
     ),
@@ -112,6 +119,7 @@ _TABLE = (
         hub_config="sample-10BT",
         streaming=True,
         size="about 10 billion tokens",
+        text_bytes=40_000_000_000,
         licence="ODC-By",
         splits=_BY_HASH,
     ),
@@ -123,6 +131,7 @@ _TABLE = (
         hub_validation="validation",
         streaming=True,
         size="365 million documents, 829 GB of text",
+        text_bytes=829_000_000_000,
         licence="ODC-By",
         splits="train and validation",
     ),
@@ -134,6 +143,7 @@ _TABLE = (
         hub_validation="validation",
         streaming=True,
         size="2.9 million articles, 10.5 GB of text",
+        text_bytes=10_500_000_000,
         licence="none stated (Wikipedia text)",
         splits="train and validation",
     ),
@@ -143,7 +153,8 @@ _TABLE = (
         hub_id="vblagoje/cc_news",
         hub_config="plain_text",
         streaming=True,
-        size="708,241 articles, 1.1 GB to download",
+        size="708,241 articles, 1.1 GB to download (about 1.8 GB of text, estimated)",
+        text_bytes=1_800_000_000,
         licence="unknown: do not redistribute",
         splits=_BY_HASH,
     ),
