@@ -15,7 +15,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["tests", "lint", "types", "docs"]
+nox.options.sessions = ["tests", "harness", "lint", "types", "docs"]
 nox.options.default_venv_backend = "none"  # `environment` below makes them, so that sessions can share one
 
 ROOT = Path(__file__).resolve().parent
@@ -48,7 +48,8 @@ def environment(session: nox.Session, name: str, packages: list[str], *wanted: s
     """Return an environment that holds what is wanted, at the tested versions, and nothing else.
 
     Any change of its inputs makes it anew, so that a dependency declared no longer cannot linger. The pins
-    of requirements.txt serve as constraints, less the editable lines, which pip refuses there.
+    of requirements.txt serve as constraints, less the editable lines, which pip refuses there, and with those
+    behind `#:`, which only few environments need.
     """
     folder = ROOT / ".nox" / name
     stamp = folder / "made-from.sha256"
@@ -59,7 +60,7 @@ def environment(session: nox.Session, name: str, packages: list[str], *wanted: s
         return folder
     session.run(sys.executable, "-m", "venv", "--clear", str(folder), external=True)
     constraints = folder / "constraints.txt"
-    constraints.write_text(re.sub(r"(?m)^-e .*$", "", pins), encoding="utf-8")
+    constraints.write_text(re.sub(r"(?m)^-e .*$|^#: ", "", pins), encoding="utf-8")
     install = ["pip", "install", "--quiet", "--no-compile"]  # compiling all of torch costs 40 seconds
     run_python(session, folder, "-m", *install, "-c", str(constraints), *wanted)
     stamp.write_text(recipe, encoding="utf-8")
@@ -70,10 +71,10 @@ def environment_together(session: nox.Session) -> Path:
     return environment(session, "together", PACKAGES, "-r", str(REQUIREMENTS))
 
 
-def environment_alone(session: nox.Session, package: str) -> Path:
+def environment_alone(session: nox.Session, package: str, *, name: str = "", extras: str = "test") -> Path:
     packages = with_siblings(package)
-    editable = [part for name in packages for part in ("-e", f"packages/{name}")]
-    return environment(session, package, packages, *editable[:-1], f"{editable[-1]}[test]")
+    editable = [part for each in packages for part in ("-e", f"packages/{each}")]
+    return environment(session, name or package, packages, *editable[:-1], f"{editable[-1]}[{extras}]")
 
 
 def pytest(session: nox.Session, folder: Path, packages: list[str], *arguments: str, **more: str) -> None:
@@ -118,6 +119,14 @@ def tests(session: nox.Session, scope: str) -> None:
         pytest(session, folder, packages, *own, *workers, *arguments, OMP_NUM_THREADS="1")
     if chosen.device != "cpu":
         pytest_on_cuda(session, folder, packages, *arguments)
+
+
+@nox.session
+def harness(session: nox.Session) -> None:
+    """The adapter to the lm-evaluation-harness, in an environment with the extra `lm-eval`; elsewhere it is skipped."""
+    folder = environment_alone(session, "apelr-cli", name="harness", extras="lm-eval,test")
+    arguments = [*session.posargs, "packages/apelr-cli/tests/harness"]
+    pytest(session, folder, [], *arguments, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 
 
 @nox.session

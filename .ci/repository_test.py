@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,10 @@ def requirement_name(requirement: str) -> str:
 
 
 def declared(package: str, *, with_tests: bool) -> set[str]:
+    """What a package needs, and what its extras do; `test` is an extra of the tests alone."""
     project = PROJECTS[package]
-    requirements = project["dependencies"] + (project["optional-dependencies"]["test"] if with_tests else [])
-    return {requirement_name(requirement) for requirement in requirements}
+    extras = [needs for extra, needs in project["optional-dependencies"].items() if with_tests or extra != "test"]
+    return {requirement_name(requirement) for requirement in [*project["dependencies"], *chain(*extras)]}
 
 
 def python_files(package: str, folder: str) -> list[Path]:
@@ -130,7 +132,7 @@ def test_source_files_and_their_functions_are_short(path: Path) -> None:
 
 def test_versions_are_pinned_in_requirements_txt_and_nowhere_else() -> None:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    lines = [line for line in lines if line and not line.startswith("#")]
+    lines = [line.removeprefix("#: ") for line in lines if line and not line.startswith("# ")]
     folders = [line for line in lines if line.startswith("-e ")]
     pins = [line for line in lines if line not in folders]
     assert sorted(folders) == [f"-e packages/{name}" for name in PROJECTS]
