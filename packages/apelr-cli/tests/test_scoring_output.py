@@ -37,7 +37,7 @@ def test_the_json_pieces_are_one_object_on_one_line(loaded: LoadedModel, count: 
     line = "".join(json_pieces(scored))
     assert line.index("\n") == len(line) - 1
     found = json.loads(line)
-    assert list(found) == ["tokens", "nll", "bits_per_byte"]
+    assert list(found) == ["tokens", "nll", "bits_per_byte", "gate"]
     assert [entry["id"] for entry in found["tokens"]] == ids[1:]
     assert all(list(entry) == ["id", "log_prob", "chunk", "belief"] for entry in found["tokens"])
     assert [entry["chunk"] for entry in found["tokens"]] == [t // 3 for t in range(count)]

@@ -17,7 +17,7 @@ COMMANDS = {
     "sample": "Continue a prompt with a trained model.",
     "score": "Score a text with a trained model.",
     "data": "List the sources of text, prepare a token cache, or show rows.",
-    "eval": "Evaluate a model on held-out text: NLL, perplexity, bits per byte, and what the planner contributes.",
+    "eval": "Evaluate a model, and what its planner does, on held-out text.",
     "convert": "Turn any checkpoint that can be read into one of today's form.",
     "config": "List the shipped configurations, or print one.",
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from apelr_cli.loading import LoadedModel
+from apelr_cli.plan_choice import PlanChoice, choose_policy
 from apelr_cli.plan_output import PlanKind, ShownPlans, shown_plans
 from apelr_model import ImpossibleObservationError, Score, score
 from apelr_tokenizers import Tokenizer
@@ -29,6 +30,8 @@ class ScoredText(NamedTuple):
     text_bytes: int | None
     """UTF-8 bytes of the original text behind the targets; None where they are unknown."""
     plans: ShownPlans
+    gate: str
+    """How the belief was used: the exact filter, or not."""
 
     @property
     def nll(self) -> float:
@@ -52,31 +55,42 @@ class ScoredTarget(NamedTuple):
 
 
 def score_ids(
-    loaded: LoadedModel, ids: Sequence[int], text_bytes: int | None, shown: PlanKind = "filtered"
+    loaded: LoadedModel,
+    ids: Sequence[int],
+    text_bytes: int | None,
+    shown: PlanKind = "filtered",
+    choice: PlanChoice | None = None,
 ) -> ScoredText:
     """Score `ids`, whose targets stand for `text_bytes` bytes; `shown` says what of the plan is wanted.
+
+    `choice` says how the belief is used (None: the model's own way); the belief that is shown under a forced state is
+    the gate, all on that state.
 
     Raises ImpossibleObservationError naming the first target of probability zero, and ValueError where the model has
     no chain of plans to smooth or trace.
     """
-    found = score(loaded.model, ids, with_trellis=shown != "filtered")
+    choice = choose_policy(loaded.model, {}) if choice is None else choice
+    found = score(loaded.model, ids, policy=choice.policy, with_trellis=shown != "filtered")
     impossible = found.log_prob == -math.inf
     if bool(impossible.any()):
         position = int(impossible.nonzero()[0])
         raise ImpossibleObservationError(
             f"target {position} (id {ids[position + 1]}) has probability zero under the model: its NLL is infinite"
         )
-    return ScoredText(ids, found, text_bytes, shown_plans(found, shown))
+    if choice.policy.force_state is not None:
+        found = found._replace(log_belief=found.log_gate)
+    plans = shown_plans(found, shown)
+    return ScoredText(ids, found, text_bytes, plans, choice.gate)
 
 
 def json_pieces(scored: ScoredText) -> Iterator[str]:
-    """The JSON object {"tokens", "nll", "bits_per_byte", what there is of the plan} in pieces, one line in all."""
+    """The JSON object {"tokens", "nll", "bits_per_byte", what there is of the plan, "gate"} in pieces, one line."""
     yield '{"tokens": ['
     for position, target in enumerate(_targets(scored)):
         yield ", " if position else ""
         entry = {"id": target.id, "log_prob": target.log_prob, "chunk": target.chunk, scored.plans.key: target.plan}
         yield json.dumps(entry, allow_nan=False)
-    totals = {"nll": scored.nll, "bits_per_byte": scored.bits_per_byte, **scored.plans.totals}
+    totals = {"nll": scored.nll, "bits_per_byte": scored.bits_per_byte, **scored.plans.totals, "gate": scored.gate}
     yield "], " + json.dumps(totals, allow_nan=False)[1:] + "\n"
 
 

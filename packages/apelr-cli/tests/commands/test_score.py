@@ -77,7 +77,7 @@ def test_a_lossy_tokenizer_is_flagged_wherever_bits_per_byte_is_shown(
     assert f"tokenizer       {LOSSY}\n" in apelr("score", "--checkpoint", run, "--text", "the").stdout
     as_json = apelr("score", "--checkpoint", run, "--text", "the", "--format", "json")
     assert as_json.stderr == f"Warning: {LOSSY}\n"
-    assert list(json.loads(as_json.stdout)) == ["tokens", "nll", "bits_per_byte"]
+    assert list(json.loads(as_json.stdout)) == ["tokens", "nll", "bits_per_byte", "gate"]
     ids_file = tmp_path / "ids.json"
     ids_file.write_text("[1, 5]", encoding="utf-8")
     assert apelr("score", "--checkpoint", run, "--ids-file", ids_file, "--format", "json").stderr == ""
@@ -95,11 +95,11 @@ def test_the_plan_given_the_whole_text(apelr: Run, make_checkpoint: Make, kind: 
     chunks = {token["chunk"]: token[key] for token in found["tokens"]}
     assert all(token[key] == chunks[token["chunk"]] for token in found["tokens"])  # one plan a chunk
     if kind == "smoothed":
-        assert list(found) == ["tokens", "nll", "bits_per_byte", "plan_entropy"]
+        assert list(found) == ["tokens", "nll", "bits_per_byte", "plan_entropy", "gate"]
         assert 0 < found["plan_entropy"] <= len(chunks) * math.log(3)
         assert all(math.fsum(posterior) == pytest.approx(1) for posterior in chunks.values())
     else:
-        assert list(found) == ["tokens", "nll", "bits_per_byte", "plan_path", "plan_log_prob"]
+        assert list(found) == ["tokens", "nll", "bits_per_byte", "plan_path", "plan_log_prob", "gate"]
         assert found["plan_path"] == list(chunks.values())
         assert found["plan_log_prob"] < 0
 
@@ -200,5 +200,8 @@ def test_a_reader_that_goes_away_ends_it_quietly(
 
 def test_the_options_are_those_of_the_interface() -> None:
     names = {flag for option in score.params for flag in option.opts}
-    inputs = {"--text", "--file", "--ids-file"}
-    assert names == {"--checkpoint", "--tokenizer", "--allow-unexpected", *inputs, "--plan", "--device", "--format"}
+    assert names == {
+        *("--checkpoint", "--tokenizer", "--allow-unexpected", "--text", "--file", "--ids-file", "--plan", "--device"),
+        *("--format", "--force-state", "--freeze-after", "--planner-mode", "--planner-temperature"),
+        *("--no-token-filtering", "--lookahead-horizon", "--lookahead-feedback-scale"),
+    }

@@ -7,7 +7,7 @@ from apelr_model.batch_statistics import BatchStatistics
 from apelr_model.belief import to_filter_dtype
 from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.gate import log_gate
-from apelr_model.planner import FilterPlanner
+from apelr_model.planner import FilterPlanner, observed_targets
 from apelr_model.policy import PlanPolicy
 
 __all__ = ["refilter", "stationary_distribution", "swapped_rows", "without_memory"]
@@ -31,11 +31,6 @@ def refilter(
     """
     reading, valid = found.reading, found.batch.valid
     own_transition = planner.log_transition()
-    observed = None
-    if not policy.token_filtering:
-        observed = torch.zeros_like(valid)
-    elif policy.freeze_after is not None:
-        observed = (reading.positions < policy.freeze_after).expand_as(valid)
     return filter_sequence(
         reading.state_log_probs,
         planner.log_initial(),
@@ -43,7 +38,7 @@ def refilter(
         reading.segments,
         evidence=evidence,
         mask=valid,
-        observed=observed,
+        observed=observed_targets(reading.positions, policy, len(valid)),
         gate=lambda belief: log_gate(belief, own_transition, policy),
     )
 

@@ -82,10 +82,11 @@ def eval(
     device: str,
     form: str,
 ) -> None:
-    """Evaluate a model on held-out text: NLL, perplexity, bits per byte, and what the planner contributes.
+    """Evaluate a model, and what its planner does, on held-out text.
 
-    The text is the validation split of the corpus that the checkpoint was trained on, unless options say otherwise.
-    It is cut into rows as in training, and each row is read from its own start.
+    Gives NLL, perplexity, bits per byte and planner diagnostics. The text is the validation split of the corpus that
+    the checkpoint was trained on, unless options say otherwise; it is cut into rows as in training, and each row is
+    read from its own start.
     """
     if text_file is not None and (split is not None or config_name is not None or overrides):
         raise click.UsageError("--file is read as it is: give it without --split, --config and --set")

@@ -1,7 +1,7 @@
 """`apelr score`: what a model thinks of a given text."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from apelr_cli.options import (
     tokenizer_option,
     unexpected_option,
 )
+from apelr_cli.plan_options import plan_options
 
 if TYPE_CHECKING:
     from apelr_cli.plan_output import PlanKind
@@ -42,8 +43,9 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="The plan shown with each target: filtered, the belief before it; smoothed, the probabilities given the whole "
     "text; viterbi, the most likely path of plans given the whole text.",
 )
+@plan_options(prompted=False)
 @device_option
-@format_option("text prints a summary and a table; json one object: tokens, nll in nats, bits_per_byte.")
+@format_option("text prints a summary and a table; json one object: tokens, nll in nats, bits_per_byte, gate.")
 def score(
     *,
     checkpoint: Path,
@@ -53,6 +55,7 @@ def score(
     text_file: Path | None,
     ids_file: Path | None,
     shown_plan: "PlanKind",
+    plan: dict[str, Any],
     device: str,
     form: str,
 ) -> None:
@@ -64,20 +67,24 @@ def score(
         raise click.UsageError("give exactly one of --text, --file and --ids-file")
     from apelr_cli.console import result_stream
     from apelr_cli.loading import load_model
+    from apelr_cli.plan_choice import choose_policy
     from apelr_cli.scoring_output import LOSSY, json_pieces, score_ids, text_pieces
     from apelr_cli.user_input import read_ids, read_text
 
     if text_file is not None:
         text = read_text(text_file)
     loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected)
+    choice = choose_policy(loaded.model, plan)
     ids, text_bytes = [], None
     if ids_file is not None:
         ids = read_ids(ids_file, loaded.model.vocab_size)
     elif text is not None:
         ids, text_bytes = _text_ids(text, loaded.tokenizer)
-    scored = score_ids(loaded, ids, text_bytes, shown_plan)
+    scored = score_ids(loaded, ids, text_bytes, shown_plan, choice)
     if form == "json" and scored.bits_per_byte is not None and not loaded.tokenizer.lossless:
         click.echo(f"Warning: {LOSSY}", err=True)
+    if choice.notice and form == "text":
+        click.echo(choice.notice, err=True)
     with result_stream() as stream:
         stream.writelines(json_pieces(scored) if form == "json" else text_pieces(scored, loaded.tokenizer))
 
