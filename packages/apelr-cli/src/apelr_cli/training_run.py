@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from apelr_cli.evaluation_output import planner_report
 from apelr_cli.reporting import Reporter
 from apelr_cli.run_config import RunConfig, to_plain, to_yaml
 from apelr_cli.run_folder import RunFolder, environment
@@ -190,6 +191,7 @@ class TrainingRun:
         self.reporter.evaluation(self.trainer.step, found)
         self.stop.check()
         references = self.data.references()
+        self._write_diagnostics()
         self.folder.append_metrics({"kind": "final", "step": self.trainer.step, **found._asdict()})
         content: Mapping[str, Any] = {
             "step": self.trainer.step,
@@ -202,6 +204,15 @@ class TrainingRun:
         for name, bits in references.items():
             self.reporter.say(f"for comparison, the same text: {name} {bits:.3f} bits/byte")
         return found
+
+
+    def _write_diagnostics(self) -> None:
+        """What the planner is worth on held-out text, on as many batches as a periodic evaluation reads."""
+        limit = self.config.train.val_batches
+        batches = self.stop.watch(self.data.validation_batches(limit))
+        text_bytes = self.data.validation_bytes(limit)
+        report = planner_report(self.trainer.model, batches, self.data.tokenizer, text_bytes=text_bytes)
+        self.folder.write_json("planner_eval.json", {"step": self.trainer.step, **report})
 
 
 def _with_total(parts: Mapping[str, float]) -> dict[str, float]:

@@ -134,6 +134,7 @@ def test_a_run_writes_every_file(train: Train, tmp_path: Path) -> None:
         "tokenizer.json",
         "metrics.json",
         "metrics.jsonl",
+        "planner_eval.json",
         "config.yaml",
         "run.json",
     }
@@ -150,6 +151,7 @@ def test_a_run_writes_every_file(train: Train, tmp_path: Path) -> None:
     assert about["seed"] == 3
     assert about["device"] == "cpu"
     assert about["parameters"]["total"] == sum(v for k, v in about["parameters"].items() if k != "total")
+    assert list(about["flops_per_token"]) == ["total", "executor", "planner", "head"]
     assert about["versions"]["torch"] == torch.__version__
     assert about["text"]["documents"] == 2
 

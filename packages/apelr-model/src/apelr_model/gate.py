@@ -18,9 +18,12 @@ def feedback_matrix(log_transition: Tensor, horizon: int, scale: float) -> Tenso
     """
     transition = to_filter_dtype(log_transition).exp()
     power, total = transition, transition
-    for _ in range(horizon - 1):
-        power = power @ transition
-        total = total + power
+    for bit in f"{horizon:b}"[1:]:  # by doubling: m terms and their last power -> 2 m, or 2 m + 1
+        total = total + power @ total
+        power = power @ power
+        if bit == "1":
+            power = power @ transition
+            total = total + power
     identity = torch.eye(len(transition), dtype=transition.dtype, device=transition.device)
     return (1 - scale) * identity + scale / horizon * total
 
