@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from apelr_data import SOURCES
 
@@ -85,7 +84,8 @@ class Hub:
         """
         files = self.files.setdefault(dataset, {README: b"---\n---\n"})
         files.update({name: body for group in splits.values() for name, body in group.items()})
-        card = yaml.safe_load(files[README].decode().strip("-\n")) or {"configs": [], "dataset_info": []}
+        head = files[README].decode().removeprefix("---\n").removesuffix("---\n")
+        card = json.loads(head or '{"configs": [], "dataset_info": []}')
         patterns = [
             {"split": split, "path": sorted({_pattern(name) for name in group})} for split, group in splits.items()
         ]
@@ -94,8 +94,7 @@ class Hub:
         features = [{"name": name, "dtype": kind or "string"} for name, _, kind in kinds]
         sizes = [{"name": split, "num_bytes": 12345, "num_examples": 678} for split in splits]
         card["dataset_info"].append({"config_name": config, "features": features, "splits": sizes})
-        files[README] = f"---\n{yaml.safe_dump(card, sort_keys=False)}---\n# The card\n".encode()
-        files[README] = files[README].replace(b"# The card\n", b"")
+        files[README] = f"---\n{json.dumps(card)}\n---\n".encode()  # YAML holds JSON
 
     def answer(self, method: str, path: str) -> tuple[int, bytes, dict[str, str]]:
         """Status, body and headers of one call."""

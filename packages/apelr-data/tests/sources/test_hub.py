@@ -13,12 +13,14 @@ def test_there_are_eight_named_corpora():
     assert len(NAMES) == 8
 
 
-@pytest.mark.parametrize("streaming", [None, True, False])
-def test_every_named_corpus_gives_both_splits_in_every_way(hub, fill, read_hub, streaming):
+@pytest.mark.parametrize("turned", [False, True], ids=["in its own way", "in the other way"])
+def test_every_named_corpus_gives_both_splits_streamed_and_downloaded(hub, fill, read_hub, turned):
     expected = {name: fill(hub, name) for name in NAMES}
-    options = {"val_fraction": 0.3, "streaming": streaming}
     pairs = [(name, split) for name in NAMES for split in ("train", "validation")]
-    got = dict(zip(pairs, read_hub(*[(split, {"source": name, **options}) for name, split in pairs]), strict=True))
+    options = {n: {"val_fraction": 0.3, "streaming": not SOURCES[n].streaming if turned else None} for n in NAMES}
+    got = dict(
+        zip(pairs, read_hub(*[(split, {"source": name, **options[name]}) for name, split in pairs]), strict=True)
+    )
     for name in NAMES:
         train, validation = got[name, "train"], got[name, "validation"]
         if SOURCES[name].hub_validation:
@@ -73,6 +75,21 @@ def test_what_was_downloaded_once_is_read_without_the_hub(hub, fill, read_hub, t
     hub.asked.clear()
     assert read_hub(wanted, HF_HUB_OFFLINE="1", noise=True) == [expected["train"]]
     assert hub.asked == []
+
+
+BOTH_SPLITS = """
+from apelr_data import DataConfig, open_corpus
+for streaming in (True, False):
+    corpus = open_corpus(DataConfig(source="tinystories", streaming=streaming), seed=0)
+    print(len(list(corpus.documents("train"))), len(list(corpus.documents("validation"))))
+"""
+
+
+def test_both_splits_of_a_corpus_are_of_the_commit_that_was_looked_up_first(hub, fill, run_python, hub_environment):
+    fill(hub, "tinystories")
+    assert run_python(BOTH_SPLITS, **hub_environment).stdout == "40 40\n40 40\n"
+    looked_up = [call for call in hub.asked if call.startswith("HEAD") and "/resolve/main/" in call]
+    assert len(looked_up) == 4  # our own question and the library's, for each of the two
 
 
 def test_any_dataset_with_its_own_names(hub, parquet, read_hub):
