@@ -17,7 +17,20 @@ FOLDER = Path(apelr_model.__file__).parent
 SOURCES = sorted(FOLDER.glob("*.py"))
 CORE = ["filter", "losses", "emissions", "planner", "planner_lm", "objective", "sampling", "generation", "scoring"]
 CORE += ["trellis", "posterior", "plan_paths", "streaming"]
-PURE = ["filter", "losses", "chunks"]
+CORE += ["belief", "gate", "policy", "chunks", "segments", "context_gate", "plan_state", "planner_versions"]
+CORE += ["batch_statistics", "batches"]
+PURE = [
+    "assignment",
+    "belief",
+    "chunks",
+    "commitment",
+    "filter",
+    "future_contrast",
+    "gate",
+    "linear_log_probs",
+    "losses",
+]
+PURE += ["plan_matching", "plan_paths", "policy", "posterior", "rules", "segments", "slices", "trellis"]
 PUBLIC = [
     "Checkpoint",
     "CheckpointError",
@@ -144,9 +157,12 @@ def test_a_source_defines_what_it_offers(path):
 
 @pytest.mark.parametrize("name", PURE)
 def test_mathematics_stays_apart_from_modules_configuration_and_disk(name):
+    """Functions of tensors, and the values that say how they are to be used; they rest on one another alone."""
     tree = tree_of(name)
     modules = set(imported_modules(tree))
-    assert not any(module.startswith("apelr_model") for module in modules)
+    assert {module for module in modules if module.startswith("apelr_model")} <= {
+        f"apelr_model.{each}" for each in PURE
+    }
     assert "nn" not in {alias.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for alias in n.names}
     assert not {"pathlib", "os", "io"} & modules
 
@@ -188,6 +204,13 @@ am.score(model, [1, 2, 3])
 batch = am.TokenBatch(torch.zeros(2, 5, dtype=torch.long), torch.ones(2, 5, dtype=torch.long), torch.tensor([5, 3]))
 am.Trainer(model, am.OptimConfig(), am.V1LossWeights(chunk_bow_weight=0.1)).train_step(batch)
 am.evaluate(model, [batch])
+sizes = dict(token_dim=4, hidden_dim=4, executor=am.TransformerConfig(num_heads=1))
+for config in (am.V2Config(**sizes), am.MixtureOfSoftmaxesConfig(**sizes), am.TransformerLMConfig(**sizes)):
+    model = am.build_model(config, 7)
+    list(am.generate(model, [[1, 2]], am.SamplingSettings(), max_new_tokens=3, seeds=[0]))
+    am.score(model, [1, 2, 3])
+    am.Trainer(model, am.OptimConfig(), am.NoLossWeights()).train_step(batch)
+    am.evaluate(model, [batch])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, encoding="utf-8", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -224,20 +247,52 @@ def test_no_epsilon_and_no_clamped_belief_in_the_core(name):
         if isinstance(node, ast.Attribute):
             assert node.attr not in ("clamp_", "clip", "clip_", "clamp_min", "clamp_max")
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "clamp":
-            # Whole numbers only: counts and lengths, never a probability.
-            assert [type(keyword.value.value) for keyword in node.keywords] == [int]
+            # Whole numbers only: counts, lengths and places, never a probability.
+            (bound,) = node.keywords
             assert not node.args
+            assert type(getattr(bound.value, "value", None)) is int or ".shape" in ast.unparse(bound.value)
             subject = ast.unparse(node.func.value)
-            assert "bincount" in subject or "length" in subject, subject
+            assert any(word in subject for word in ("bincount", "length", "counts", "first")), subject
 
 
 def test_the_recursion_is_written_once():
-    """`condition` and `cross_boundary` are defined in the filter alone, and nobody else sums or moves beliefs."""
+    """`condition` and `cross_boundary` are defined in one place, and nobody else sums or moves beliefs."""
+    once = {"condition", "cross_boundary", "forecast", "filter_sequence", "gate_weights", "log_gate"}
+    homes = {}
     for path in SOURCES:
-        defined = {n.name for n in tree_of(path.stem).body if isinstance(n, ast.FunctionDef)}  # methods adapt them
-        assert path.stem in ("belief", "filter") or not defined & {"condition", "cross_boundary", "filter_sequence", "forecast"}
-        if path.stem not in ("filter", "config"):
-            assert "cumsum" not in code_of(path.stem) or path.stem in ("sampling", "objective"), path.name
+        for node in tree_of(path.stem).body:  # methods adapt them
+            if isinstance(node, ast.FunctionDef) and node.name in once:
+                homes.setdefault(node.name, []).append(path.stem)
+        # Beside the filter's sums over a chunk there are only counts, and the mass of likely tokens.
+        counts = ("filter", "segments", "batch_statistics", "sampling")
+        assert "cumsum" not in code_of(path.stem) or path.stem in counts, path.name
+        assert "logsumexp" not in code_of(path.stem), path.name
+    assert homes == {
+        "condition": ["belief"],
+        "cross_boundary": ["belief"],
+        "forecast": ["belief"],
+        "filter_sequence": ["filter"],
+        "gate_weights": ["gate"],
+        "log_gate": ["gate"],
+    }
+
+
+def configurations():
+    for path in SOURCES:
+        for node in tree_of(path.stem).body:
+            if isinstance(node, ast.ClassDef) and node.name.endswith(
+                ("Config", "Sizes", "Weights", "Policy", "Settings")
+            ):
+                yield pytest.param(node, id=node.name)
+
+
+@pytest.mark.parametrize("node", list(configurations()))
+def test_every_field_of_a_configuration_is_followed_by_its_sentence(node):
+    for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+        if isinstance(field, ast.AnnAssign):
+            documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            assert documented, field.target.id
+            assert isinstance(after.value.value, str), field.target.id
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if inspect.isclass(getattr(apelr_model, name))])

@@ -83,23 +83,23 @@ class LogArithmetic:
     """Beliefs as log-probabilities: exact at any gap, and what everything but a commitment uses."""
 
     def take(self, log_belief: Tensor, begins: Tensor) -> Tensor:
-        """The belief as it is."""
+        """log_belief [B, K], begins [B] or [1] -> the belief as it is."""
         return log_belief
 
     def condition(self, belief: Tensor, token_log_probs: Tensor) -> Tensor:
-        """`condition`."""
+        """belief [..., K], token_log_probs [..., K] -> [..., K]: `condition`."""
         return condition(belief, token_log_probs)
 
     def cross(self, belief: Tensor, log_transition: Tensor, evidence: Tensor | None) -> Tensor:
-        """`cross_boundary`."""
+        """belief [..., K], log_transition [K, K], evidence [..., K] -> [..., K]: `cross_boundary`."""
         return cross_boundary(belief, log_transition, evidence)
 
     def expect(self, gate: Tensor, token_log_probs: Tensor) -> Tensor:
-        """`log_mean_state`."""
+        """gate [..., K], token_log_probs [..., K] -> [...]: `log_mean_state`."""
         return log_mean_state(gate, token_log_probs)
 
     def log(self, belief: Tensor) -> Tensor:
-        """The belief as it is."""
+        """belief [..., K] -> the belief as it is."""
         return belief
 
 
