@@ -1,10 +1,11 @@
 """`apelr eval`: how well a model predicts held-out text, and what its planner has to do with it."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from apelr_cli.harness.options import TaskOptions, task_options
 from apelr_cli.options import (
     checkpoint_option,
     device_option,
@@ -13,6 +14,11 @@ from apelr_cli.options import (
     unexpected_option,
 )
 from apelr_cli.plan_options import plan_options
+
+if TYPE_CHECKING:
+    from apelr_cli.evaluation_text import TextRequest
+    from apelr_cli.loading import LoadedModel
+    from apelr_cli.plan_choice import PlanChoice
 
 __all__ = ["eval"]
 
@@ -52,7 +58,7 @@ COUNT = click.IntRange(min=1)
 @click.option(
     "--batch-size",
     type=COUNT,
-    help="Rows read at once. [default: train.batch_size, or fewer where rows are longer]",
+    help="Rows read at once. [default: train.batch_size, or fewer where rows are longer; with --tasks 16]",
 )
 @click.option("--no-diagnostics", is_flag=True, help="Compute the likelihood alone, which is several times cheaper.")
 @click.option(
@@ -62,6 +68,7 @@ COUNT = click.IntRange(min=1)
     metavar="FILE",
     help="Write the JSON object into this file too.",
 )
+@task_options(apart_from=("split", "text_file", "config_name", "overrides", "seq_len", "no_diagnostics"))
 @plan_options(prompted=False)
 @device_option
 @format_option("text prints a page; json one object with every figure.")
@@ -78,6 +85,7 @@ def eval(
     batch_size: int | None,
     no_diagnostics: bool,
     output: Path | None,
+    tasks: TaskOptions | None,
     plan: dict[str, Any],
     device: str,
     form: str,
@@ -86,7 +94,7 @@ def eval(
 
     Gives NLL, perplexity, bits per byte and planner diagnostics. The text is the validation split of the corpus that
     the checkpoint was trained on, unless options say otherwise; it is cut into rows as in training, and each row is
-    read from its own start.
+    read from its own start. With --tasks it is tasks of the lm-evaluation-harness instead.
     """
     if text_file is not None and (split is not None or config_name is not None or overrides):
         raise click.UsageError("--file is read as it is: give it without --split, --config and --set")
@@ -95,12 +103,14 @@ def eval(
     import json
 
     from apelr_cli.console import result_stream
-    from apelr_cli.evaluation_output import evaluate_text, page
-    from apelr_cli.evaluation_text import TextRequest, find_text
+    from apelr_cli.evaluation_text import TextRequest
+    from apelr_cli.harness.tasks import require_harness
     from apelr_cli.loading import load_model
     from apelr_cli.plan_choice import choose_policy
     from apelr_cli.shipped import find_config
 
+    if tasks is not None:
+        require_harness()
     request = TextRequest(
         split=split or "validation",
         file=text_file,
@@ -111,15 +121,47 @@ def eval(
     )
     loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected)
     choice = choose_policy(loaded.model, plan)
-    text = find_text(loaded, request, say=lambda line: click.echo(line, err=True))
-    if text.unknown:
-        which = "1 character is" if text.unknown == 1 else f"{text.unknown} characters are"
-        click.echo(f"Warning: {which} unknown to the tokenizer and read as <unk>", err=True)
     if choice.notice and form == "text":
         click.echo(choice.notice, err=True)
-    report = evaluate_text(loaded, text, choice, diagnostics=not no_diagnostics)
+    if tasks is None:
+        report, shown = _read_text(loaded, request, choice, diagnostics=not no_diagnostics)
+    else:
+        report, shown = _run_tasks(loaded, tasks, choice, batch_size)
     written = json.dumps(report, allow_nan=False, indent=2) + "\n"
     if output is not None:
         output.write_text(written, encoding="utf-8", newline="\n")
     with result_stream() as stream:
-        stream.write(written if form == "json" else page(report))
+        stream.write(written if form == "json" else shown)
+
+
+def _read_text(
+    loaded: "LoadedModel", request: "TextRequest", choice: "PlanChoice", *, diagnostics: bool
+) -> tuple[dict[str, Any], str]:
+    """The object and the page of a text."""
+    from apelr_cli.evaluation_output import evaluate_text, page
+    from apelr_cli.evaluation_text import find_text
+
+    text = find_text(loaded, request, say=lambda line: click.echo(line, err=True))
+    if text.unknown:
+        which = "1 character is" if text.unknown == 1 else f"{text.unknown} characters are"
+        click.echo(f"Warning: {which} unknown to the tokenizer and read as <unk>", err=True)
+    report = evaluate_text(loaded, text, choice, diagnostics=diagnostics)
+    return report, page(report)
+
+
+def _run_tasks(
+    loaded: "LoadedModel", tasks: TaskOptions, choice: "PlanChoice", batch_size: int | None
+) -> tuple[dict[str, Any], str]:
+    """The object and the table of tasks."""
+    from apelr_cli.harness.tasks import run_tasks
+
+    found = run_tasks(
+        loaded,
+        tasks.names,
+        include_path=tasks.include_path,
+        limit=tasks.limit,
+        num_fewshot=tasks.num_fewshot,
+        batch_size=batch_size or 16,
+        policy=choice.policy,
+    )
+    return {"model_version": loaded.model.config.version, "gate": choice.gate, **found.plain}, found.table

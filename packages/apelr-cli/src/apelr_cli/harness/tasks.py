@@ -83,7 +83,7 @@ def run_tasks(
         raise HarnessError(_cannot(tasks, error.__cause__ or error)) from error
     assert found is not None, "there is one process"
     tables = [make_table(found, column) for column in ("results", "groups") if found.get(column)]
-    return TaskResults({name: _plain(found[name]) for name in KEPT if name in found}, "\n".join(tables))
+    return TaskResults({name: _plain(found[name]) for name in KEPT if name in found}, "\n".join(tables) + "\n")
 
 
 class _Chosen(NamedTuple):
