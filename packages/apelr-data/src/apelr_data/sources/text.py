@@ -1,14 +1,12 @@
-"""The user's own text: plain files are documents, rows of .jsonl, .csv and .parquet files are documents."""
+"""The user's own text: plain files are documents, large ones in parts; so are rows of .jsonl, .csv and .parquet files."""
 
 from collections.abc import Generator
-from pathlib import Path
 
 from apelr_data.config import DataConfig, Split
-from apelr_data.sources.files import PLAIN_ENDINGS, find_files, open_bytes, text_format
+from apelr_data.sources.files import PLAIN_ENDINGS, find_files, text_format
+from apelr_data.sources.long_text import read_parts, read_split
 from apelr_data.sources.protocol import RawDocument
 from apelr_data.sources.records import read_rows
-from apelr_data.splits import cut_tail
-from apelr_data.text_policy import decode_utf8
 
 
 class TextSource:
@@ -36,14 +34,5 @@ class TextSource:
             if text_format(file) not in PLAIN_ENDINGS:
                 yield from (RawDocument(text, by_hash=shared) for text in read_rows(file, self._field, self._field_key))
                 continue
-            text = _read_text(file)
-            if shared:
-                train, validation = cut_tail(text, self._val_fraction)
-                text = train if split == "train" else validation
-            yield RawDocument(text, by_hash=False)
-
-
-def _read_text(path: Path) -> str:
-    """The whole of a plain file, undecodable bytes as surrogates U+DC80..U+DCFF."""
-    with open_bytes(path) as stream:
-        return decode_utf8(stream.read())
+            texts = read_split(file, split, self._val_fraction) if shared else read_parts(file)
+            yield from (RawDocument(text, by_hash=False) for text in texts)
