@@ -49,6 +49,9 @@ class Listed:
     def report(self, split=None):
         return TextReport(documents=len(self._documents[split]))
 
+    def revisions(self):
+        return {"owner/name": "commit"}
+
 
 class Bench:
     """A cache on a file of text, with what it said."""
@@ -94,6 +97,8 @@ def test_a_cache_holds_what_packing_in_memory_gives(byte_tokenizer, tmp_path_fac
         patch.setattr(token_file, "SHARD_BYTES", shard)
         patch.setattr(pack, "BATCH_PIECES", size)
         written = TokenCache(config, CHAR, seed=0).tokens(tokenizer, Listed(train, held))
+    manifest = json.loads((written.folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["revisions"] == {"owner/name": "commit"}
     read = TokenCache(config, CHAR, seed=0).tokens(tokenizer, Listed([], []))
     assert (written.reused, read.reused) == (False, True)
     for cached in (written, read):

@@ -73,7 +73,7 @@ def write_tokens(
             byte_counts=tuple(byte_counts.shards),
             report=corpus.report(split),
         ).to_plain()
-    write_json(folder / MANIFEST, {"key": key, "splits": splits})
+    write_json(folder / MANIFEST, {"key": key, "revisions": corpus.revisions(), "splits": splits})
 
 
 def read_tokens(folder: Path, key: dict[str, Any], tokenizer: Tokenizer, *, reused: bool) -> CachedTokens | None:

@@ -37,6 +37,10 @@ class Corpus(Protocol):
         """Each source's name and its part of the report; one entry where nothing is mixed."""
         ...
 
+    def revisions(self) -> dict[str, str]:
+        """The commit of each of the hub's datasets that documents have been read of, by its id."""
+        ...
+
     def source_bits_per_byte(self, split: Split) -> float | None:
         """The source's own exact bits per byte where they are known, else None."""
         ...
@@ -161,6 +165,11 @@ class _Corpus:
         """The name of each source and its counts of the latest reading of one split."""
         reports = self._reports.get(split, [TextReport()] * len(self._sources))
         return [(each.config.source, report) for each, report in zip(self._sources, reports, strict=True)]
+
+    def revisions(self) -> dict[str, str]:
+        """The commit of each of the hub's datasets that documents have been read of, by its id."""
+        read = [each.source.revision for each in self._sources if isinstance(each.source, HubSource)]
+        return {path: commit for path, commit in read if commit}
 
     def source_bits_per_byte(self, split: Split) -> float | None:
         """Storyworld: exact bits of the stories that the caps leave, each a whole one, by their bytes; else None."""

@@ -41,6 +41,11 @@ class HubSource:
         """False for a stream; a download lies on this machine when it is read."""
         return self._dataset.local or not self._dataset.streaming
 
+    @property
+    def revision(self) -> tuple[str, str | None]:
+        """The dataset's id, and the commit of it that is read, once it is known."""
+        return self._dataset.path, self._rows.commit
+
     def read(self, split: Split) -> Generator[RawDocument]:
         """The documents in the hub's order. Raises DataError when the hub or the dataset cannot be read."""
         texts: Iterable[str] = self._texts(self._dataset.split(split))

@@ -31,6 +31,11 @@ class HubRows:
         self._files: Mapping[str, Sequence[str]] | None = None
         self._commit: str | None = None
 
+    @property
+    def commit(self) -> str | None:
+        """The commit of the hub that is read; None before it is known, and for a local folder."""
+        return self._commit
+
     def texts(self, split: str) -> Generator[str]:
         """The texts row by row; a row without text is an empty one. Raises the errors of the libraries too."""
         if not self._dataset.streaming:

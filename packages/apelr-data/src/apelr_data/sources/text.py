@@ -1,4 +1,4 @@
-"""The user's own text: plain files are documents, large ones in parts; so are rows of .jsonl, .csv and .parquet files."""
+"""The user's own text: plain files are documents, large ones in parts; rows of .jsonl, .csv and .parquet are too."""
 
 from collections.abc import Generator
 
