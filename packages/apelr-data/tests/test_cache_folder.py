@@ -1,12 +1,13 @@
 """The folder of token caches: whole or not at all, one writer at a time."""
 
+import itertools
 import time
 from pathlib import Path
 
 import pytest
 
 from apelr_data import DataConfig, DataError
-from apelr_data.cache_folder import cache_root, new_entry, only_writer
+from apelr_data.cache_folder import cache_root, new_entry, only_writer, state_of
 
 
 def names(root):
@@ -41,6 +42,17 @@ def test_an_entry_takes_the_place_of_the_old_one(tmp_path):
             (partial / content).write_text(content, encoding="utf-8")
     assert names(tmp_path) == ["a"]
     assert names(tmp_path / "a") == ["new"]
+
+
+def test_a_new_entry_is_another_one_even_with_the_same_content(tmp_path):
+    states = [state_of(tmp_path / "a")]
+    for _ in range(3):
+        with new_entry(tmp_path, "a") as partial:
+            partial.write_text("x", encoding="utf-8")
+        states.append(state_of(tmp_path / "a"))
+        assert state_of(tmp_path / "a") == states[-1]
+    assert states[0] is None
+    assert all(before != after for before, after in itertools.pairwise(states))
 
 
 def test_an_entry_may_be_a_file_and_replace_a_folder(tmp_path):

@@ -310,7 +310,9 @@ from apelr_data import DataConfig, TokenCache, open_corpus
 from apelr_tokenizers import TokenizerConfig
 
 folder = Path(sys.argv[1])
-config = DataConfig(source="text", path=str(folder / "text.txt"), token_cache_dir=str(folder / "cache"))
+reuse = len(sys.argv) < 3
+files = {"path": str(folder / "text.txt"), "token_cache_dir": str(folder / "cache")}
+config = DataConfig(source="text", **files, reuse_token_cache=reuse)
 
 def slow(split, documents, tokens, size):
     (folder / "writing").touch()
@@ -332,12 +334,17 @@ def wait_for(path, process):
         time.sleep(0.01)
 
 
-def test_of_two_processes_at_once_one_writes_and_the_other_waits_and_reads(bench, start_python):
+@pytest.mark.parametrize("options", [(), ("anew",)])
+def test_of_two_processes_at_once_one_writes_and_the_other_waits_and_reads(bench, start_python, options):
     folder = bench.file.parent
-    first = start_python(WRITE, str(folder))
+    first = start_python(WRITE, str(folder), *options)
     wait_for(folder / "writing", first)
-    second = start_python(WRITE, str(folder))
-    assert second.stdout.readline() == "another process is writing this token cache; waiting for it\n"
+    second = start_python(WRITE, str(folder), *options)
+    waits = second.stdout.readline()
+    if options:
+        assert waits == "fitting the tokenizer on the training text\n"
+        waits = second.stdout.readline()
+    assert waits == "another process is writing this token cache; waiting for it\n"
     (folder / "go on").touch()
     outputs = [process.communicate(timeout=60) for process in (first, second)]
     assert [errors for _, errors in outputs] == ["", ""]

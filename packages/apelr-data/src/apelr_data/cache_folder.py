@@ -22,6 +22,15 @@ def cache_root(config: DataConfig) -> Path:
     return root if config.token_cache_dir else root / "apelr" / "tokens"
 
 
+def state_of(path: Path) -> tuple[int, int] | None:
+    """Another value whenever a new entry has come to this path; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
 @contextmanager
 def only_writer(root: Path, name: str, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold the lock on the entry `name` of the folder; another process that writes it is waited for.

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from apelr_data.cache_folder import cache_root, new_entry, only_writer
+from apelr_data.cache_folder import cache_root, new_entry, only_writer, state_of
 from apelr_data.cached_tokens import CachedTokens, Progress, differs, read_tokens, write_tokens
 from apelr_data.checked_json import checksum, in_words, read_json, write_json
 from apelr_data.config import DataConfig
@@ -59,10 +59,11 @@ class TokenCache:
         Raises DataError and TokenizerError.
         """
         path = self._tokenizer_path
+        before = state_of(path)
         if self._config.reuse_token_cache and (found := self.find_tokenizer()):
             return found
         with only_writer(self.root, path.name, lambda: self._wait_for("tokenizer")):
-            if self._config.reuse_token_cache and (found := self.find_tokenizer()):
+            if state_of(path) != before and (found := self.find_tokenizer()):
                 return found  # another process has just written it
             self._say("fitting the tokenizer on the training text")
             tokenizer = fit_tokenizer(self._tokenizer_config, corpus.documents("train"))
@@ -83,11 +84,12 @@ class TokenCache:
 
         Raises DataError: damaged files, text that cannot be read, a disk that is full.
         """
+        folder, key = self._folder_for(tokenizer), self._tokens_key(tokenizer)
+        before = state_of(folder)
         if self._config.reuse_token_cache and (found := self.find_tokens(tokenizer)):
             return found
-        folder, key = self._folder_for(tokenizer), self._tokens_key(tokenizer)
         with only_writer(self.root, folder.name, lambda: self._wait_for("token cache")):
-            if self._config.reuse_token_cache and (found := self.find_tokens(tokenizer)):
+            if state_of(folder) != before and (found := self.find_tokens(tokenizer)):
                 return found  # another process has just written them
             self._say(f"writing the token cache {folder}{self._why_new(folder, key)}")
             with new_entry(self.root, folder.name) as partial:
