@@ -180,8 +180,9 @@ class TestIndependence:
             ids = [token.id for token in alone]
             assert ids == [token.id for token in together[row]] == [token.id for token in backwards[row]]
 
-    def test_rows_that_end_early_do_not_disturb_the_others(self, make_model):
-        model = make_model(vocab=7, chunk_size=3)
+    def test_rows_that_end_early_do_not_disturb_the_others(self, make_model, version, executor_sizes):
+        chunks = {"chunk_size": 3} if version in (V1Config, V2Config) else {}
+        model = make_model(kind=version, vocab=7, **chunks, **executor_sizes)
         seeds = list(range(8))
         rows = run(model, [[1, 2]] * 8, seeds=seeds, eos_id=3, max_new_tokens=30)
         assert len({len(tokens) for tokens in rows}) > 2
