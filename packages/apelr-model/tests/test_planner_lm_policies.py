@@ -154,7 +154,7 @@ def test_every_policy_equals_the_plain_reference(
 
 
 def walk(model, ids, policy):
-    """The same as `read`, one token at a time: token_log_prob, log_belief, log_gate, log_belief_after, and the state."""
+    """What `read` gives, one token at a time: token_log_prob, log_belief, log_gate, log_belief_after, and the state."""
     state = model.initial_state(len(ids))
     found = ([], [], [], [])
     for t in range(ids.shape[1] - 1):
@@ -353,3 +353,35 @@ def test_float32_parameters_give_float64_beliefs(make_model, version):
     assert reading.state_log_probs.dtype == torch.float32
     assert all(tensor.dtype == torch.float64 for tensor in reading.filtered)
     assert reading.state.log_belief.dtype == prediction.log_gate.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (V1Config, {}),
+        (V1Config, {"freeze_after": 5}),
+        (V2Config, {}),
+        (V2Config, {"temperature": 0.6, "lookahead_horizon": 2, "feedback_scale": 0.4}),
+        (V2Config, {"temperature": 1.8, "feedback_scale": 1.0, "token_filtering": False}),
+        (MixtureOfSoftmaxesConfig, {}),
+    ],
+)
+def test_the_nll_has_the_gradient_of_finite_differences(make_model, kind, fields):
+    """In every parameter of the planner, and in the biases of the head."""
+    model = make_model(kind=kind, **({"chunk_size": 3} if kind in (V1Config, V2Config) else {}))
+    ids, policy = some_ids(model, 2, 9), PlanPolicy(**fields)
+    lengths = torch.tensor([8, 6], device=model.device)
+    own = ("recognizer", "plan_state_emb", "future_proj")  # the NLL does not depend on what only losses train
+    names = [name for name, _ in model.planner.named_parameters(prefix="planner") if name.split(".")[1] not in own]
+    names.append("head.plan_vocab_bias" if kind is V1Config else "head.bias")
+
+    def nll(*values):
+        changed = dict(zip(names, values, strict=True))
+        reading = torch.func.functional_call(
+            model, changed, (ids[:, :-1], ids[:, 1:]), {"policy": policy, "lengths": lengths}
+        )
+        return reading.filtered.token_log_prob.sum()
+
+    model.forward = model.read
+    values = [model.get_parameter(name).detach().clone().requires_grad_() for name in names]
+    assert torch.autograd.gradcheck(nll, values, eps=1e-6, atol=1e-6)
