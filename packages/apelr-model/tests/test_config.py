@@ -1,4 +1,4 @@
-"""Model configurations: every rule has its message (field, rule, value), defaults hold, nothing can be changed later."""
+"""Model configurations: every rule has its message (field, rule, value), defaults hold, nothing changes later."""
 
 import dataclasses
 import math

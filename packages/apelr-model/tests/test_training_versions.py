@@ -71,7 +71,7 @@ def test_training_evaluation_and_scoring_have_one_nll(
         assert report.loss == pytest.approx(trained, abs=tolerance)
 
 
-@pytest.mark.parametrize("steps_before", [0, 2, 3])
+@pytest.mark.parametrize("steps_before", [0, 3])
 def test_an_interrupted_run_equals_the_uninterrupted_one_bit_for_bit(
     make_model, make_batch, tmp_path, version, executor_sizes, steps_before
 ):
