@@ -417,6 +417,19 @@ def test_workers_and_a_resumed_run_see_the_rows_of_one_process(bench):
                 assert np.array_equal(getattr(other, name), getattr(alone[step], name))
 
 
+def test_ids_of_a_cache_that_is_replaced_meanwhile_are_never_mixed(bench, monkeypatch):
+    monkeypatch.setattr(token_file, "SHARD_BYTES", 64)
+    _, cached = bench.prepare()
+    ids = cached.streams["train"].ids
+    first = ids[:64].tolist()
+    bench.file.write_text(WORDS[::-1], encoding="utf-8")
+    _, other = bench.prepare()
+    assert other.folder == cached.folder
+    assert ids[:64].tolist() == first
+    with pytest.raises(DataError, match=r"train-ids-00001\.bin: it"):
+        ids[64:128]
+
+
 def test_what_is_no_cache_in_the_folder_does_no_harm(bench):
     (bench.root / "text-0000").mkdir(parents=True)
     (bench.root / "text-1111").mkdir()
