@@ -1,4 +1,4 @@
-"""The assignment against all permutations, and against scipy where it is installed."""
+"""The assignment against all permutations, and against scipy."""
 
 import itertools
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 
 from apelr_model.assignment import best_assignment
 
@@ -38,7 +39,6 @@ def test_no_permutation_is_better(rows, columns, size, seed):
 
 @pytest.mark.parametrize("shape", [(128, 128), (40, 90), (90, 40), (1, 7), (7, 1)])
 def test_scipy_finds_nothing_better(shape):
-    optimize = pytest.importorskip("scipy.optimize")
     draw = torch.Generator().manual_seed(0)
     for values in (torch.rand(shape, generator=draw), torch.randint(0, 20, shape, generator=draw).float()):
         found = best_assignment(values).tolist()

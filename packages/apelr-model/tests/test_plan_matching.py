@@ -1,11 +1,13 @@
 """Comparing plans whatever their states are called: hand values, scikit-learn, and what a renaming may not change."""
 
+import itertools
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import metrics
 
 from apelr_model import (
     adjusted_rand_index,
@@ -73,13 +75,72 @@ class TestAgainstScikitLearn:
     @settings(max_examples=40)
     @given(st.integers(2, 60), st.integers(1, 6), st.integers(1, 6), SEEDS)
     def test_ari_and_nmi(self, count, first, second, seed):
-        metrics = pytest.importorskip("sklearn.metrics")
         one, two = labels(count, first, seed), labels(count, second, seed + 1)
         found = compare_plans(one, two)
         assert found.adjusted_rand == pytest.approx(metrics.adjusted_rand_score(one, two), abs=1e-10)
         assert found.normalized_mutual_info == pytest.approx(metrics.normalized_mutual_info_score(one, two), abs=1e-10)
         table = metrics.cluster.contingency_matrix(one, two)
         assert torch.equal(found.table[found.table.sum(1) > 0][:, found.table.sum(0) > 0], torch.tensor(table).double())
+
+
+def posteriors(count, states, seed, sharpness=1.0):
+    draw = torch.randn(count, states, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (sharpness * draw).softmax(-1)
+
+
+def pairs_together(*plans):
+    """How many pairs of targets have the same state in each of the plans."""
+    pairs = itertools.combinations(range(len(plans[0])), 2)
+    return sum(all(plan[s] == plan[t] for plan in plans) for s, t in pairs)
+
+
+class TestRandIndexOfPosteriors:
+    @settings(max_examples=20, deadline=None)
+    @given(st.integers(2, 4), st.integers(1, 3), st.integers(1, 2), SEEDS)
+    def test_pairs_are_those_of_drawn_labels_on_average(self, count, first, second, seed):
+        one, two = posteriors(count, first, seed), posteriors(count, second, seed + 1)
+        together = in_first = in_second = 0.0
+        for a in itertools.product(range(first), repeat=count):
+            for b in itertools.product(range(second), repeat=count):
+                chance = math.prod(one[t, a[t]].item() * two[t, b[t]].item() for t in range(count))
+                together += chance * pairs_together(a, b)
+                in_first += chance * pairs_together(a)
+                in_second += chance * pairs_together(b)
+        expected = in_first * in_second / math.comb(count, 2)
+        most = (in_first + in_second) / 2
+        found = adjusted_rand_index(one, two)
+        assert found == pytest.approx(1.0 if most - expected < 1e-12 else (together - expected) / (most - expected))
+
+    @settings(max_examples=20, deadline=None)
+    @given(st.integers(2, 5), st.integers(2, 3), SEEDS)
+    def test_the_mean_over_the_orders_of_the_targets_is_zero(self, count, states, seed):
+        one, two = posteriors(count, states, seed), posteriors(count, 2, seed + 1)
+        found = [adjusted_rand_index(one, two[list(order)]) for order in itertools.permutations(range(count))]
+        assert sum(found) / len(found) == pytest.approx(0, abs=1e-9)
+
+    @pytest.mark.parametrize("sharpness", [0.0, 1.0, 10.0])
+    def test_unrelated_ones_are_near_zero(self, sharpness):
+        one, two = posteriors(400, 8, 0, sharpness), posteriors(400, 8, 1, sharpness)
+        assert abs(compare_plans(one, two).adjusted_rand) < 0.01
+
+    def test_against_themselves_at_most_one_and_nearer_the_more_certain(self):
+        found = [adjusted_rand_index(p, p) for p in (posteriors(50, 4, 0, sharp) for sharp in (0.5, 2.0, 8.0, 1e4))]
+        assert found == sorted(found)
+        assert -0.01 < found[0] < 0.1
+        assert found[-1] == pytest.approx(1, abs=1e-3)
+
+    @pytest.mark.parametrize("half", [0.5, 0.3])
+    def test_a_single_target_is_the_same_partition(self, half):
+        plan = torch.tensor([[half, 1 - half]])
+        assert adjusted_rand_index(plan, plan) == 1.0
+
+    def test_sums_that_are_a_little_off_change_nothing(self):
+        one, two = posteriors(30, 4, 0), posteriors(30, 4, 1)
+        assert adjusted_rand_index(one * 1.0009, two) == pytest.approx(adjusted_rand_index(one, two), abs=1e-12)
+
+    def test_masked_targets_count_nowhere(self):
+        one, two, mask = posteriors(9, 3, 0), posteriors(9, 3, 1), torch.arange(9) < 6
+        assert adjusted_rand_index(one, two, mask) == adjusted_rand_index(one[:6], two[:6])
 
 
 class TestNames:
@@ -116,7 +177,7 @@ class TestNames:
         found, table = compare_plans(one, two), contingency(one, two)
         assert torch.equal(found.table, table)
         assert torch.equal(found.matching, match_states(table))
-        assert found.adjusted_rand == adjusted_rand_index(table)
+        assert found.adjusted_rand == adjusted_rand_index(one, two)
         assert found.normalized_mutual_info == normalized_mutual_information(table)
 
 
@@ -155,6 +216,9 @@ class TestWhatCounts:
             compare_plans(whole, whole, torch.ones(2).bool())
         with pytest.raises(ValueError, match="no target is left to compare"):
             compare_plans(whole, whole, torch.zeros(4).bool())
+        with pytest.raises(ValueError, match=r"second must hold plan states below 1024, got 5000000; torch\.unique"):
+            contingency(whole, whole + 5_000_000)
+        assert contingency(whole, whole + 1023).shape == (1, 1024)
         with pytest.raises(ValueError, match="first must hold plan states from 0 on, or -1 for none"):
             compare_plans(whole - 2, whole)
         with pytest.raises(ValueError, match=r"second must hold probabilities \(not their logarithms\)"):
