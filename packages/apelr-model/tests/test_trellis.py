@@ -113,3 +113,15 @@ def test_rows_of_a_rule_are_those_of_a_list_of_chunks():
     by_rule = smooth_plans(plan_trellis(observed, table[0], table, rule.segments(range(7))))
     for a, b in zip(by_list, by_rule, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_nan_is_refused_where_a_target_is_observed_and_only_there(plan_problem):
+    arguments = plan_problem([[4], [4]], seed=0, states=3).arguments
+    arguments["token_log_probs"][1, 2, 0] = math.nan
+    with pytest.raises(ValueError, match=r"^token_log_probs must not be NaN where a target is observed"):
+        plan_trellis(**arguments)
+    seen = torch.ones(2, 4, dtype=torch.bool)
+    seen[1, 2] = False
+    for name in ("mask", "observed"):
+        smoothed = smooth_plans(plan_trellis(**{**arguments, name: seen}))
+        assert smoothed.path_entropy.isfinite().all()

@@ -68,12 +68,15 @@ def plan_trellis(
 
     The arguments are those of `filter_sequence`. A document's path ends with the run of its last unmasked target:
     the evidence of boundaries after it weighs nothing. Where the first run is itself entered through a boundary, the
-    plan before it is summed over and is no part of the path. Differentiable.
+    plan before it is summed over and is no part of the path. Differentiable. Raises ValueError as `filter_sequence`,
+    and for log-likelihoods of observed targets that are NaN: no path would be the most likely one.
     """
     check_filter_inputs(token_log_probs, log_initial, log_transition, mask)
     segments = segments_of(chunks, token_log_probs, evidence, start_chunk)
     seen = where_true(observed, where_true(mask, to_filter_dtype(token_log_probs)))
     run_log_probs = segments.pack(seen).sum(2)
+    if bool(torch.isnan(run_log_probs).any()):  # the filter lets NaN through, so that training can name the loss term
+        raise ValueError("token_log_probs must not be NaN where a target is observed; the model may be damaged")
     holds = segments.length > 0
     if mask is not None:
         counted = mask.to(seen).unsqueeze(-1)
