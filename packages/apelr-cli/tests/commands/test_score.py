@@ -104,6 +104,19 @@ def test_the_plan_given_the_whole_text(apelr: Run, make_checkpoint: Make, kind: 
         assert found["plan_log_prob"] < 0
 
 
+@pytest.mark.parametrize("kind", ["smoothed", "viterbi"])
+@pytest.mark.parametrize("forced", [("--force-state", "1"), ("--planner-mode", "uniform")])
+def test_the_plan_given_the_whole_text_is_not_shown_as_if_nothing_were_forced(
+    apelr: Run, make_checkpoint: Make, kind: str, forced: tuple[str, str]
+) -> None:
+    command = ("score", "--checkpoint", make_checkpoint(), "--text", "the cat", *forced, "--plan")
+    refused = apelr(*command, kind)
+    named = "--force-state" if forced[0] == "--force-state" else "--planner-mode uniform"
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr.splitlines()[-1].startswith(f"Error: --plan {kind} and {named} exclude each other: ")
+    assert apelr(*command, "filtered").exit_code == 0
+
+
 def test_the_whole_of_a_long_text_is_smoothed(apelr: Run, make_checkpoint: Make, tmp_path: Path) -> None:
     run, file = make_checkpoint(), tmp_path / "long.txt"
     file.write_text("the cat sat on the mat. " * 150, encoding="utf-8")  # more than is read at once

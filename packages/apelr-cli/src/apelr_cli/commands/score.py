@@ -1,5 +1,6 @@
 """`apelr score`: what a model thinks of a given text."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,8 @@ def score(
     """
     if sum(given is not None for given in (text, text_file, ids_file)) != 1:
         raise click.UsageError("give exactly one of --text, --file and --ids-file")
+    if shown_plan != "filtered":
+        _check_unforced(shown_plan, plan)
     from apelr_cli.console import result_stream
     from apelr_cli.loading import load_model
     from apelr_cli.plan_choice import choose_policy
@@ -87,6 +90,18 @@ def score(
         click.echo(choice.notice, err=True)
     with result_stream() as stream:
         stream.writelines(json_pieces(scored) if form == "json" else text_pieces(scored, loaded.tokenizer))
+
+
+def _check_unforced(shown_plan: str, plan: Mapping[str, Any]) -> None:
+    """Refuse to show the plan given the whole text under a gate that does not use it."""
+    forced = "--force-state" if plan.get("force_state") is not None else None
+    if plan.get("mode") == "uniform":
+        forced = "--planner-mode uniform"
+    if forced:
+        raise click.UsageError(
+            f"--plan {shown_plan} and {forced} exclude each other: the plan given the whole text is the model's own, "
+            "which the tokens then do not depend on"
+        )
 
 
 def _text_ids(text: str, tokenizer: "Tokenizer") -> tuple[list[int], int]:
