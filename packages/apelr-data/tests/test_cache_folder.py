@@ -74,6 +74,33 @@ def test_after_an_error_or_a_stop_all_is_as_before(tmp_path, error):
     assert (tmp_path / "a").read_text(encoding="utf-8") == "old"
 
 
+@pytest.mark.parametrize("after", ["first", "second"])
+def test_a_stop_between_or_behind_the_renames_leaves_one_whole_entry(tmp_path, monkeypatch, after):
+    with new_entry(tmp_path, "a") as partial:
+        partial.write_text("old", encoding="utf-8")
+    rename, done = Path.rename, []
+
+    def stopping(self, target):
+        rename(self, target)
+        done.append(target)
+        if len(done) == (1 if after == "first" else 2):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", stopping)
+    with pytest.raises(KeyboardInterrupt), new_entry(tmp_path, "a") as partial:
+        partial.write_text("new", encoding="utf-8")
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text(encoding="utf-8") == ("old" if after == "first" else "new")
+
+
+def test_an_entry_that_a_killed_writer_had_moved_away_comes_back(tmp_path):
+    (tmp_path / ".a.old").write_text("old", encoding="utf-8")
+    with pytest.raises(DataError), new_entry(tmp_path, "a"):
+        raise DataError("no text")
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "old"
+
+
 def test_what_a_killed_writer_left_is_removed(tmp_path):
     for left in (".a.partial", ".a.old"):
         (tmp_path / left).mkdir()

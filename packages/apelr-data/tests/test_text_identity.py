@@ -57,6 +57,57 @@ def test_files_count_by_name_size_and_time(files):
     assert len(text_state(config)["files"]) == 3
 
 
+def test_a_relative_path_counts_with_its_folder(files, monkeypatch):
+    monkeypatch.setenv("HOME", str(files))
+    monkeypatch.setenv("USERPROFILE", str(files))
+    (files / "below").mkdir()
+    for typed, below in (("a.txt", "../a.txt"), ("*.txt", "../*.txt"), (".", ".."), ("a.txt", "~/a.txt")):
+        for keys in ({"path": typed}, {"path": "~/b.txt", "val_path": typed}):
+            other = {key: below if path == typed else path for key, path in keys.items()}
+            ours, theirs = DataConfig(source="text", **keys), DataConfig(source="text", **other)
+            monkeypatch.chdir(files)
+            settings, state = text_settings(ours, 0), text_state(ours)
+            assert all(Path(settings[key]).is_absolute() for key in keys)
+            assert all(Path(name).is_absolute() for name in state["files"])
+            monkeypatch.chdir(files / "below")
+            assert text_settings(ours, 0) != settings
+            assert (text_settings(theirs, 0), text_state(theirs)) == (settings, state)
+
+
+def test_a_glob_is_found_below_a_folder_whose_name_looks_like_one(files, monkeypatch):
+    (files / "x[1]").mkdir()
+    (files / "x[1]" / "c.txt").write_text("c", encoding="utf-8")
+    monkeypatch.chdir(files / "x[1]")
+    for path in ("*.txt", "c.txt", "."):
+        assert list(text_state(DataConfig(source="text", path=path))["files"]) == [str(files / "x[1]" / "c.txt")]
+
+
+def test_a_dataset_s_folder_counts_with_its_place_and_an_id_as_it_is(files, monkeypatch):
+    (files / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(files)
+    config = DataConfig(source="hf", path="owner/name")
+    assert text_settings(config, 0)["path"] == str(files / "owner" / "name")
+    mixture = DataConfig(sources=(MixedSource(source="hf", path="owner/name"),))
+    assert text_settings(mixture, 0)["sources"][0]["path"] == str(files / "owner" / "name")
+    monkeypatch.chdir(files / "owner")
+    assert text_settings(config, 0)["path"] == "owner/name"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_counts_by_what_it_leads_to(files):
+    (files / "b.txt").write_text("B.txt", encoding="utf-8")
+    for name in ("a.txt", "b.txt"):
+        os.utime(files / name, ns=(3, 3))
+    (files / "links").mkdir()
+    states = []
+    for target in ("a.txt", "b.txt"):
+        (files / "links" / "c.txt").unlink(missing_ok=True)
+        (files / "links" / "c.txt").symlink_to(files / target)
+        states.append(text_state(DataConfig(source="text", path=str(files / "links"))))
+    assert states[0] != states[1]
+    assert list(states[0]["files"]) == [str(files / "links" / "c.txt")]
+
+
 def test_python_s_own_text_is_that_of_one_python():
     assert text_state(DataConfig(source="python_docs")) == {"files": {}, "python": platform.python_version()}
     assert text_state(DataConfig(source="storyworld")) == {"files": {}}

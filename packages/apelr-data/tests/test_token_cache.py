@@ -162,7 +162,7 @@ def test_other_settings_are_named_and_written_beside(bench, change, named):
     bench.prepare()
     _, changed = bench.prepare(**change)
     assert not changed.reused
-    assert "; the most similar one differs: " in bench.said[-1]
+    assert re.search(r"; the most similar one, text-\w{16}, stays and differs: ", bench.said[-1])
     assert named in bench.said[-1]
     assert len([name for name in bench.names() if "." not in name]) == 2
     assert bench.prepare()[1].reused
@@ -185,20 +185,89 @@ def raise_format(bench, monkeypatch):
 
 
 @pytest.mark.parametrize("change", [change_file, touch_file, raise_format])
-def test_other_text_under_the_same_settings_is_named_and_written_in_place(bench, monkeypatch, change):
-    bench.prepare()
+def test_other_text_under_the_same_settings_is_named_and_written_beside(bench, monkeypatch, change):
+    _, old = bench.prepare()
     before = bench.names()
     named = change(bench, monkeypatch)
     _, changed = bench.prepare()
     assert not changed.reused
-    assert re.search(
-        rf"^writing the token cache {re.escape(str(changed.folder))} anew, as it differs: ", bench.said[-1]
+    assert bench.said[-1].startswith(
+        f"writing the token cache {changed.folder}; the most similar one, {old.folder.name}, stays and differs: "
     )
     assert re.search(named, bench.said[-1])
-    assert bench.names() == before
+    assert set(before) < set(bench.names())
+    old.check()
     memory = pack_documents(open_corpus(bench.config(), seed=0).documents("train"), bench.prepare()[0])
     assert changed.streams["train"].ids[:].tolist() == memory.ids.tolist()
     assert bench.prepare()[1].reused
+
+
+def test_a_relative_path_is_other_text_in_another_folder(tmp_path, monkeypatch):
+    texts = {"first": WORDS, "second": WORDS.upper()}
+    for name, text in texts.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text.txt").write_text(text, encoding="utf-8")
+        os.utime(tmp_path / name / "text.txt", ns=(7, 7))
+    decoded = {}
+    for name in texts:
+        monkeypatch.chdir(tmp_path / name)
+        config = DataConfig(source="text", path="text.txt", token_cache_dir=str(tmp_path / "cache"))
+        cache, corpus = TokenCache(config, CHAR, seed=0), open_corpus(config, seed=0)
+        assert cache.find_tokenizer() is None
+        tokenizer = cache.tokenizer(corpus)
+        cached = cache.tokens(tokenizer, corpus)
+        assert not cached.reused
+        decoded[name] = tokenizer.decode(cached.streams["train"].ids[:])
+    assert decoded["first"].upper() == decoded["second"] != decoded["first"]
+    config = DataConfig(source="text", path="../second/text.txt", token_cache_dir=str(tmp_path / "cache"))
+    assert TokenCache(config, CHAR, seed=0).find_tokenizer().fingerprint == tokenizer.fingerprint
+
+
+def test_a_run_keeps_its_ids_when_its_text_changes_or_its_entry_is_written_anew(bench, monkeypatch):
+    monkeypatch.setattr(token_file, "SHARD_BYTES", 64)
+    monkeypatch.setattr(token_file, "MOST_MAPPED", 1)
+    tokenizer, running = bench.prepare()
+    before = running.streams["train"].ids[:].tolist()
+    bench.prepare(reuse_token_cache=False)
+    assert running.streams["train"].ids[:].tolist() == before
+    bench.file.write_text(WORDS.upper(), encoding="utf-8")
+    bench.prepare(tokenizer=tokenizer, reuse_token_cache=False)
+    assert running.streams["train"].ids[:].tolist() == before
+
+
+def test_the_noted_commit_of_a_reused_cache_is_said(bench):
+    said = []
+    cache = TokenCache(bench.config(), CHAR, seed=0, say=said.append)
+    corpus = Listed([WORDS], [WORDS])
+    for _ in range(2):
+        found = cache.tokens(cache.tokenizer(corpus), corpus)
+    assert found.revisions == {"owner/name": "commit"}
+    assert said[2:] == [f"the token cache {found.folder} holds owner/name at commit commit"]
+
+
+def test_the_limit_on_the_fitted_text_is_the_smaller_cap(bench):
+    bench.prepare(max_train_chars=700)
+    assert bench.said[0] == "fitting the tokenizer on the training text, at most 700 characters of it"
+
+
+def test_text_that_cannot_be_read_is_no_error_of_the_cache(bench):
+    class Unreadable(Listed):
+        def documents(self, split):
+            yield WORDS
+            raise OSError(5, "Input/output error")
+
+    cache, good = TokenCache(bench.config(), CHAR, seed=0), Listed([WORDS], [WORDS])
+    for use in (cache.tokenizer, lambda corpus: cache.tokens(cache.tokenizer(good), corpus)):
+        with pytest.raises(DataError, match=r"^cannot read the text of listed: Input/output error$"):
+            use(Unreadable([], []))
+
+
+@pytest.mark.parametrize("below", [".", "below", "below/further"])
+def test_a_cache_folder_that_is_or_lies_below_a_file_names_its_setting(bench, below):
+    config = bench.config(token_cache_dir=str(bench.file / below))
+    corpus = open_corpus(config, seed=0)
+    with pytest.raises(DataError, match=r"^cannot write the token cache .*data\.token_cache_dir$"):
+        TokenCache(config, CHAR, seed=0).tokenizer(corpus)
 
 
 def test_stories_of_another_seed_are_other_text(bench):
@@ -214,7 +283,7 @@ def test_reuse_can_be_declined(bench):
     _, again = bench.prepare(reuse_token_cache=False)
     assert not again.reused
     assert bench.said == [
-        "fitting the tokenizer on the training text",
+        "fitting the tokenizer on the training text, at most 50,000,000 characters of it",
         f"writing the token cache {again.folder}, as data.reuse_token_cache is false",
     ]
 
@@ -342,7 +411,7 @@ def test_of_two_processes_at_once_one_writes_and_the_other_waits_and_reads(bench
     second = start_python(WRITE, str(folder), *options)
     waits = second.stdout.readline()
     if options:
-        assert waits == "fitting the tokenizer on the training text\n"
+        assert waits == "fitting the tokenizer on the training text, at most 50,000,000 characters of it\n"
         waits = second.stdout.readline()
     assert waits == "another process is writing this token cache; waiting for it\n"
     (folder / "go on").touch()
@@ -419,15 +488,20 @@ def test_workers_and_a_resumed_run_see_the_rows_of_one_process(bench):
 
 def test_ids_of_a_cache_that_is_replaced_meanwhile_are_never_mixed(bench, monkeypatch):
     monkeypatch.setattr(token_file, "SHARD_BYTES", 64)
-    _, cached = bench.prepare()
+    monkeypatch.setattr(token_file, "MOST_MAPPED", 2)
+    tokenizer, cached = bench.prepare()
     ids = cached.streams["train"].ids
-    first = ids[:64].tolist()
+    first = ids[:192].tolist()
+    status = bench.file.stat()
     bench.file.write_text(WORDS[::-1], encoding="utf-8")
-    _, other = bench.prepare()
+    os.utime(bench.file, ns=(status.st_atime_ns, status.st_mtime_ns))  # a change that size and time do not tell
+    _, other = bench.prepare(tokenizer=tokenizer, reuse_token_cache=False)
     assert other.folder == cached.folder
-    assert ids[:64].tolist() == first
-    with pytest.raises(DataError, match=r"train-ids-00001\.bin: it"):
-        ids[64:128]
+    assert ids[64:192].tolist() == first[64:]  # these files are open
+    with pytest.raises(DataError, match=r"train-ids-00000\.bin: another file has taken its place; "):
+        ids[:64]
+    with pytest.raises(DataError, match=r"train-ids-00003\.bin: its content is not what was written; "):
+        ids[192:256]
 
 
 def test_what_is_no_cache_in_the_folder_does_no_harm(bench):

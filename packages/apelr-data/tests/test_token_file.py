@@ -71,6 +71,22 @@ def test_few_files_are_open_at_a_time(tmp_path, monkeypatch):
     assert array[np.array([99, 0])].tolist() == [99, 0]
 
 
+def test_a_file_that_takes_another_s_place_is_read_only_if_its_content_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_file, "MOST_MAPPED", 1)
+    array = written(tmp_path, [np.arange(40, dtype="u1")])
+    array[:]
+    path = shard_path(tmp_path, "a", 0)
+    content = path.read_bytes()
+    for number, new in enumerate((content, content[::-1])):
+        (tmp_path / "new").write_bytes(new)
+        os.utime(tmp_path / "new", ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + number))
+        (tmp_path / "new").replace(path)
+        if new == content:
+            assert array[:].tolist() == list(range(40))
+    with pytest.raises(DataError, match=r"^token cache: .*a-00000\.bin: another file has taken its place; write"):
+        array[np.array([0])]
+
+
 def test_a_copy_for_another_process_holds_no_values(tmp_path):
     array = written(tmp_path, [np.arange(10_000, dtype="<u2")], shard_bytes=1 << 20)
     array[:]

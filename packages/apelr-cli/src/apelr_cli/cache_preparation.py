@@ -59,6 +59,7 @@ def _plain(prepared: PreparedCache) -> dict[str, Any]:
     return {
         "cache": str(tokens.folder),
         "reused": tokens.reused,
+        "revisions": tokens.revisions,
         "bytes_on_disk": sum(file.stat().st_size for file in tokens.folder.iterdir()),
         "tokenizer": {"vocab_size": prepared.tokenizer.vocab_size, "fingerprint": prepared.tokenizer.fingerprint},
         "splits": {
@@ -84,5 +85,11 @@ def _words(prepared: PreparedCache, plain: Mapping[str, Any]) -> Iterator[str]:
         yield f"{split:<10}  {', '.join([line, *remarks])}"
     state = "was there, every checksum is right" if plain["reused"] else "written"
     yield f"cache       {plain['cache']}: {plain['bytes_on_disk'] / 1e6:,.1f} MB, {state}"
+    root = prepared.tokens.folder.parent
+    entries = [each for each in root.iterdir() if each.is_dir() and not each.name.startswith(".")]
+    if len(entries) > 1:
+        size = sum(file.stat().st_size for each in entries for file in each.iterdir())
+        total = f"{len(entries)} caches in {root}: {size / 1e6:,.1f} MB"
+        yield f"disk        {total}; remove by hand those that no run needs"
     if not prepared.trained_from:
         yield "to train from it, set data.token_cache true"

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from apelr_cli.run_config import RunConfig
@@ -50,19 +49,18 @@ def row_lines(config: RunConfig, split: Split, count: int, *, as_json: bool) -> 
 
     Raises DataError and TokenizerError.
     """
-    tokenizer, stream = _first_tokens(config, split, count)
-    stride = config.train.stride if split == "train" else None
+    stride = (config.train.stride if split == "train" else None) or config.train.seq_len
+    tokenizer, stream = _first_tokens(config, split, count, stride)
     rows = Rows(stream, config.train.seq_len, stride, document_mask=config.data.document_mask)
     rule = _chunk_rule(config, tokenizer.vocab_size)
     names = dict(enumerate(config.tokenizer.special_tokens))
-    batch = rows.batch(range(min(count, len(rows))))
-    for number in range(len(batch.lengths)):
-        shown = _shown(batch, number, tokenizer, rule, names)
+    for number in range(min(count, len(rows))):
+        shown = _shown(number, rows.batch([number]), tokenizer, rule, names)
         yield from [json.dumps(_plain(shown), ensure_ascii=False)] if as_json else _text(shown)
 
 
-def _first_tokens(config: RunConfig, split: Split, rows: int) -> tuple[Tokenizer, TokenStream]:
-    """The tokenizer, and at least the ids of the first rows; from the token cache where they are."""
+def _first_tokens(config: RunConfig, split: Split, rows: int, stride: int) -> tuple[Tokenizer, TokenStream]:
+    """The tokenizer, and at least the ids of the first rows, `stride` apart; from the token cache where they are."""
     data = config.data
     corpus = open_corpus(data, seed=config.seed)
     tokenizer = None
@@ -73,7 +71,6 @@ def _first_tokens(config: RunConfig, split: Split, rows: int) -> tuple[Tokenizer
         if tokenizer and tokens:
             return tokenizer, tokens.streams[split]
     tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus.documents("train"))
-    stride = config.train.stride or config.train.seq_len
     wanted = (rows - 1) * stride + config.train.seq_len + 1
     cap = data.max_tokens(split)
     return tokenizer, pack_documents(corpus.documents(split), tokenizer, max_tokens=min(wanted, cap or wanted))
@@ -86,9 +83,10 @@ def _chunk_rule(config: RunConfig, vocab_size: int) -> ChunkRule | None:
     return model.chunks if model.num_plan_states > 1 else None
 
 
-def _shown(batch: Batch, number: int, tokenizer: Tokenizer, rule: ChunkRule | None, names: dict[int, str]) -> ShownRow:
-    length = int(batch.lengths[number])
-    positions = np.arange(length) if batch.positions is None else batch.positions[number, :length]
+def _shown(number: int, batch: Batch, tokenizer: Tokenizer, rule: ChunkRule | None, names: dict[int, str]) -> ShownRow:
+    """Row `number`, which is alone in its batch."""
+    length = int(batch.lengths[0])
+    positions = range(length) if batch.positions is None else batch.positions[0, :length].tolist()
     borders = {tokenizer.bos_id: "begin", tokenizer.eos_id: "end"}
 
     def text_of(token: int) -> str:
@@ -96,15 +94,15 @@ def _shown(batch: Batch, number: int, tokenizer: Tokenizer, rule: ChunkRule | No
 
     return ShownRow(
         row=number,
-        first=text_of(int(batch.inputs[number, 0])),
+        first=text_of(int(batch.inputs[0, 0])),
         targets=[
             ShownToken(
                 position, rule.chunk_of(position) if rule else None, token, text_of(token), size, borders.get(token)
             )
             for position, token, size in zip(
-                positions.tolist(),
-                batch.targets[number, :length].tolist(),
-                batch.byte_counts[number, :length].tolist(),
+                positions,
+                batch.targets[0, :length].tolist(),
+                batch.byte_counts[0, :length].tolist(),
                 strict=True,
             )
         ],

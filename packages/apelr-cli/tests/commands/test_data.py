@@ -1,5 +1,6 @@
 """`apelr data` from the outside."""
 
+import itertools
 import json
 import re
 import signal
@@ -15,7 +16,7 @@ import yaml
 from click.testing import Result
 
 from apelr_cli.commands.data import data
-from apelr_data import SOURCES
+from apelr_data import SOURCES, Rows
 
 WORDS = "The cat sat on the mat.\nA dog ran to the sea!\n"
 Data = Callable[..., Result]
@@ -75,7 +76,9 @@ def test_list_names_every_source_with_its_facts(apelr: Callable[..., Result]) ->
 def test_prepare_writes_a_cache_and_tells_what_is_in_it(run: Data, config_file: Path) -> None:
     first = run("prepare")
     assert first.exit_code == 0
-    assert first.stderr.splitlines()[0] == "fitting the tokenizer on the training text"
+    assert first.stderr.splitlines()[0] == (
+        "fitting the tokenizer on the training text, at most 50,000,000 characters of it"
+    )
     assert first.stderr.splitlines()[1].startswith(f"writing the token cache {config_file.parent / 'cache'}")
     lines = first.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["tokenizer", "train", "validation", "cache"]
@@ -84,7 +87,10 @@ def test_prepare_writes_a_cache_and_tells_what_is_in_it(run: Data, config_file: 
     assert second.stderr == ""
     found = json.loads(second.stdout)
     assert found["reused"] is True
-    assert set(caches(config_file)) == {Path(found["cache"]).name, Path(found["cache"]).name + ".tokenizer.json"}
+    tokenizer_file, folder = sorted(caches(config_file), key=lambda name: name.endswith(".json"), reverse=True)
+    assert folder == Path(found["cache"]).name
+    assert tokenizer_file.endswith(".tokenizer.json")
+    assert found["revisions"] == {}
     splits = found["splits"]
     assert sum(split["documents"] for split in splits.values()) == 30
     documents = splits["train"]["documents"]
@@ -111,6 +117,14 @@ def test_prepare_compares_every_checksum(run: Data, config_file: Path) -> None:
     )
     assert run("prepare", "--set", "data.reuse_token_cache=false").exit_code == 0
     assert run("prepare").exit_code == 0
+
+
+def test_prepare_tells_what_older_caches_take_on_the_disk(run: Data, config_file: Path) -> None:
+    assert "caches in" not in run("prepare").stdout
+    line = run("prepare", "--set", "data.min_chars=2").stdout.splitlines()[-1]
+    folder = config_file.parent / "cache"
+    size = sum(file.stat().st_size for file in folder.glob("*/*"))
+    assert line == f"disk        2 caches in {folder}: {size / 1e6:,.1f} MB; remove by hand those that no run needs"
 
 
 def test_what_differs_is_said(run: Data) -> None:
@@ -196,6 +210,31 @@ def test_show_knows_splits_caps_and_short_texts(run: Data) -> None:
     assert run("show", "--split", "validation").stdout != run("show").stdout
     capped = run("show", "--rows", 5, "--set", "data.max_train_tokens=40", "--format", "json").stdout.splitlines()
     assert [len(json.loads(line)["targets"]) for line in capped] == [30, 9]
+
+
+def test_show_gives_as_many_rows_as_asked_for_whatever_the_stride(run: Data) -> None:
+    for split in ("train", "validation"):
+        for prepared in (False, True):
+            if prepared:
+                run("prepare")
+            arguments = ("--rows", 5, "--split", split, "--set", "train.stride=3", "--format", "json")
+            rows = [json.loads(line) for line in run("show", *arguments).stdout.splitlines()]
+            assert [len(row["targets"]) for row in rows] == [30] * 5
+            step = 3 if split == "train" else 30
+            for before, after in itertools.pairwise(rows):
+                assert [each["id"] for each in before["targets"][step:]] == [
+                    each["id"] for each in after["targets"][: 30 - step]
+                ]
+
+
+def test_show_makes_rows_one_by_one(run: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    batch = Rows.batch
+    monkeypatch.setattr(Rows, "batch", lambda self, numbers: asked.append(list(numbers)) or batch(self, numbers))
+    lines = run("show", "--rows", 10**12, "--format", "json").stdout.splitlines()
+    assert [json.loads(line)["row"] for line in lines] == list(range(len(lines)))
+    assert asked == [[number] for number in range(len(lines))]
+    assert len(lines) > 20
 
 
 @pytest.mark.parametrize("command", ["prepare", "show"])

@@ -61,23 +61,30 @@ def only_writer(root: Path, name: str, waiting: Callable[[], None]) -> Iterator[
 def new_entry(root: Path, name: str) -> Iterator[Path]:
     """A path to write a file or folder at, which becomes the entry `name` at the end of the block.
 
-    The old entry is then gone. After any error, and after a stop, the old entry is as it was and nothing else is
-    left; what a killed process left is removed here. Only for the holder of the lock.
+    The old entry is then gone. After any error, and after a stop, there is the old entry or the new one, whole, and
+    nothing else is left; what a killed process left is put right here. Only for the holder of the lock.
     """
     partial, final, old = root / f".{name}.partial", root / name, root / f".{name}.old"
     try:
+        _restore(old, final)
         _remove(partial)
         yield partial
         _to_disk(partial)
-        _remove(old)
         if final.exists():
             final.rename(old)
         partial.rename(final)
         _to_disk(root)
-        _remove(old)
     finally:
         with suppress(OSError):  # the error on the way tells more
+            _restore(old, final)
             _remove(partial)
+
+
+def _restore(old: Path, final: Path) -> None:
+    """Put an entry that was moved away back where nothing has taken its place; else remove it."""
+    if old.exists() and not final.exists():
+        old.rename(final)
+    _remove(old)
 
 
 def _remove(path: Path) -> None:

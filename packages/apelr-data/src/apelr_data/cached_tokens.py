@@ -1,6 +1,6 @@
 """Both splits of a corpus as files in one folder: writing them document by document, and reading them again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -8,7 +8,7 @@ from typing import Any, get_args
 from apelr_data.checked_json import differences, read_json, write_json
 from apelr_data.config import DataConfig, Split
 from apelr_data.corpus import Corpus
-from apelr_data.errors import DataError
+from apelr_data.errors import DataError, one_line
 from apelr_data.pack import DocumentPacker, TokenStream
 from apelr_data.text_policy import TextReport
 from apelr_data.token_file import ShardedArray, ShardWriter, damaged
@@ -32,6 +32,8 @@ class CachedTokens:
     "The ids, in the files."
     reports: dict[Split, TextReport]
     "What the odd-text policy did when the text was read."
+    revisions: dict[str, str]
+    "The commit of each of the hub's datasets that was read, by its id."
     reused: bool
     "Whether it was there already."
 
@@ -41,6 +43,14 @@ class CachedTokens:
             for array in (stream.ids, stream.byte_counts):
                 assert isinstance(array, ShardedArray), "a cache's arrays lie in files"
                 array.check()
+
+
+def readable(corpus: Corpus, split: Split) -> Iterator[str]:
+    """The documents of a split. Raises DataError where they cannot be read, which is no error of the cache."""
+    try:
+        yield from corpus.documents(split)
+    except OSError as error:
+        raise DataError(f"cannot read the text of {corpus.name}: {error.strerror or one_line(error)}") from error
 
 
 def write_tokens(
@@ -58,7 +68,7 @@ def write_tokens(
         packer = DocumentPacker(tokenizer, max_tokens=config.max_tokens(split))
         ids_name, bytes_name = _names(split)
         with ShardWriter(folder, ids_name) as ids, ShardWriter(folder, bytes_name) as byte_counts:
-            for part in packer.parts(corpus.documents(split)):
+            for part in packer.parts(readable(corpus, split)):
                 ids.write(part.ids)
                 byte_counts.write(part.byte_counts)
                 if progress:
@@ -86,18 +96,20 @@ def read_tokens(folder: Path, key: dict[str, Any], tokenizer: Tokenizer, *, reus
         return None
     try:
         splits = {split: split_from_plain(manifest["splits"][split]) for split in SPLITS}
+        revisions = {str(path): str(commit) for path, commit in dict(manifest["revisions"]).items()}
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(folder / MANIFEST, str(error)) from error
     return CachedTokens(
         folder=folder,
         streams={split: _stream(folder, split, of, tokenizer) for split, of in splits.items()},
         reports={split: of.report for split, of in splits.items()},
+        revisions=revisions,
         reused=reused,
     )
 
 
 def differs(folder: Path, key: dict[str, Any]) -> list[str]:
-    """What distinguishes the tokens in a folder from `key`; nothing where there is none to compare with."""
+    """What distinguishes the tokens in a folder from `key`; nothing where there are none to compare with."""
     try:
         manifest = read_json(folder / MANIFEST)
     except DataError:

@@ -32,13 +32,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What `write_json` wrote; None where there is no such file. Raises DataError where it is damaged."""
+    """What `write_json` wrote; None where there is no such file or folder. Raises DataError where it is damaged."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
             raise damaged(path, f"it is not a regular file of at most {LARGEST_FILE} bytes")
         text = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise damaged(path, error.strerror or str(error)) from error

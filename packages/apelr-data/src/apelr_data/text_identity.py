@@ -8,7 +8,7 @@ from typing import Any
 
 from apelr_data.config import DataConfig, SourceConfig
 from apelr_data.errors import DataError
-from apelr_data.sources.files import find_files
+from apelr_data.sources.files import find_files, full_path
 
 WITHOUT_EFFECT = ("token_cache", "token_cache_dir", "reuse_token_cache", "document_mask", "cache_dir")
 """Settings that change where things are kept or how rows are read, but no text."""
@@ -24,7 +24,9 @@ def text_name(config: DataConfig) -> str:
 def text_settings(config: DataConfig, seed: int) -> dict[str, Any]:
     """The settings that decide the text; those that are null, and a seed that picks nothing, are left out."""
     unused = [field.name for field in fields(SourceConfig)] if config.sources else ["sources"]
-    settings: dict[str, Any] = _plain({key: each for key, each in asdict(config).items() if key not in unused})
+    values = asdict(config) | _full_paths(config)
+    values["sources"] = [asdict(each) | _full_paths(each) for each in config.sources]
+    settings: dict[str, Any] = _plain({key: each for key, each in values.items() if key not in unused})
     if any(part.source == "storyworld" for part in config.parts()):
         settings["seed"] = seed
     return settings
@@ -39,12 +41,14 @@ def text_state(config: DataConfig) -> dict[str, Any]:
     state: dict[str, Any] = {"files": {}}
     for number, part in enumerate(config.parts()):
         section = f"data.sources[{number}]" if config.sources else "data"
-        for file in _files(section, part):
+        for file, name in _files(section, part):
             try:
                 status = file.stat()
             except OSError as error:
                 raise DataError(f"{section}: cannot look up {str(file)!r}: {error.strerror or error}") from error
-            state["files"][str(file)] = f"{status.st_size} bytes, changed at {status.st_mtime_ns} ns"
+            target = file.resolve()
+            link = "" if target == name else f", a link to {target}"
+            state["files"][str(name)] = f"{status.st_size} bytes, changed at {status.st_mtime_ns} ns{link}"
         if part.source == "python_docs":
             state["python"] = platform.python_version()
     return state
@@ -57,11 +61,22 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _files(section: str, part: DataConfig) -> Iterator[Path]:
-    """The user's own files of one source."""
+def _full_paths(part: SourceConfig) -> dict[str, str]:
+    """The user's own paths of one source in full, for a relative one means other text in another working folder."""
+    if part.source == "text":
+        wanted = {"path": part.path, "val_path": part.val_path}
+        return {key: str(full_path(path)) for key, path in wanted.items() if path}
+    if part.source == "hf" and part.path and Path(part.path).expanduser().is_dir():
+        return {"path": str(full_path(part.path))}
+    return {}
+
+
+def _files(section: str, part: DataConfig) -> Iterator[tuple[Path, Path]]:
+    """The user's own files of one source, each with its full name."""
     if part.source == "text":
         for key, wanted in (("path", part.path), ("val_path", part.val_path)):
-            yield from find_files(f"{section}.{key}", wanted) if wanted else ()
+            for file in find_files(f"{section}.{key}", wanted) if wanted else ():
+                yield file, full_path(wanted or "", file)
     elif part.source == "hf" and part.path:
-        folder = Path(part.path).expanduser()
-        yield from sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else ()
+        folder = full_path(part.path)
+        yield from ((file, file) for file in sorted(folder.rglob("*")) if file.is_file())

@@ -100,7 +100,9 @@ class ShardedArray:
     """The shards of one array as one read-only array.
 
     A file is opened when a value of it is first asked for, and then read through once to compare its checksum;
-    until then only its size is known to be right. Copies to other processes open the files themselves.
+    until then only its size is known to be right. When it is opened again and is another file, or changed, its
+    checksum is compared again: whatever replaces the files, no other values are read. Copies to other processes open
+    the files themselves.
     """
 
     def __init__(self, folder: Path, name: str, shards: tuple[Shard, ...]) -> None:
@@ -108,7 +110,7 @@ class ShardedArray:
         self._folder, self._name, self._shards = folder, name, shards
         self._ends = np.cumsum([shard.length for shard in shards], dtype=np.int64)
         self._maps: dict[int, np.ndarray] = {}
-        self._sound: set[int] = set()
+        self._sound: dict[int, tuple[int, int, int]] = {}  # the files whose checksum was right
         for number in range(len(shards)):
             self._check_size(number)
 
@@ -157,9 +159,13 @@ class ShardedArray:
         shard, path = self._shards[number], shard_path(self._folder, self._name, number)
         try:
             with path.open("rb") as file:
-                if number not in self._sound and hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-                    raise self._damage(number, "its content is not what was written")
-                self._sound.add(number)
+                status = os.fstat(file.fileno())
+                state = status.st_ino, status.st_mtime_ns, status.st_size
+                if self._sound.get(number) != state:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+                        replaced = "another file has taken its place" if number in self._sound else ""
+                        raise self._damage(number, replaced or "its content is not what was written")
+                    self._sound[number] = state
                 return np.memmap(file, np.dtype(shard.type), mode="r", shape=(shard.length,))
         except OSError as error:
             raise self._damage(number, error.strerror or str(error)) from error

@@ -56,7 +56,8 @@ def prepare(context: click.Context, /, *, config_name: str, overrides: tuple[str
     """Write the token cache of a config.
 
     Fits the tokenizer and turns both splits into files of ids, from which runs with data.token_cache true train. A
-    cache that is there already is read through and its checksums compared. After Ctrl-C nothing half-written is left.
+    cache that is there already is read through and its checksums compared. Text or settings that have changed get a
+    cache beside the old one, which stays until it is removed by hand. After Ctrl-C nothing half-written is left.
     Of the config only seed, tokenizer and data are read.
     """
     from apelr_cli.cache_preparation import prepare_cache, prepared_lines

@@ -55,6 +55,23 @@ def find_files(key: str, wanted: str) -> list[Path]:
     return readable
 
 
+def full_path(wanted: str, found: Path | None = None) -> Path:
+    """A path, folder or glob from the root on, or a file `found` by it: the same name in every working folder.
+
+    Links and `..` are resolved in the folder that is searched. What is found in it keeps its name, which decides the
+    order and how a file is read. A path that cannot be looked up comes back as it is: `find_files` says why.
+    """
+    path = Path(wanted)
+    try:
+        path = path.expanduser()
+        folder = path if path.is_dir() else path.parent
+        if not path.exists() and (wild := [i for i, part in enumerate(path.parts) if any(m in part for m in "*?[")]):
+            folder = Path(*path.parts[: wild[0]])
+        return folder.resolve() / (found or path).relative_to(folder)
+    except (OSError, ValueError, RuntimeError):
+        return found or path
+
+
 def _single_file(key: str, wanted: str, path: Path) -> Path:
     """The file itself, if it is one and its ending is known."""
     if not path.is_file():
