@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from apelr_cli.memory_check import check_text_fits_memory
 from apelr_cli.resuming import plan_run
 from apelr_cli.run_config import RunConfig
 from apelr_cli.run_folder import RunFolder
@@ -37,6 +38,9 @@ def describe_run(
     yield "data       " + " + ".join(part.source + (f" from {part.path}" if part.path else "") for part in data.parts())
     if data.token_cache:
         yield f"           ids kept in {TokenCache(data, config.tokenizer, seed=config.seed).root}"
+    warnings: list[str] = []
+    check_text_fits_memory(data, warnings.append)
+    yield from (f"           {warning}" for warning in warnings)
     targets = train.batch_size * train.seq_len
     yield (
         f"training   steps to {train.max_steps:,}, {train.batch_size} rows of {train.seq_len} targets each: "

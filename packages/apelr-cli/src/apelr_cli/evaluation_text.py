@@ -8,6 +8,7 @@ from pathlib import Path
 from apelr_cli.config_reader import load_run_config, override_run_config, run_config_from_plain
 from apelr_cli.errors import ConfigError
 from apelr_cli.loading import LoadedModel
+from apelr_cli.memory_check import check_text_fits_memory
 from apelr_cli.prepared_text import prepare_text
 from apelr_cli.run_config import RunConfig
 from apelr_cli.shown import shown
@@ -120,5 +121,7 @@ def _split_stream(config: RunConfig, tokenizer: Tokenizer, split: Split, say: Ca
     data = config.data
     if data.token_cache:
         return prepare_text(data, config.tokenizer, seed=config.seed, tokenizer=tokenizer, say=say).streams[split]
+    if split == "train":
+        check_text_fits_memory(data, say)
     corpus = open_corpus(data, seed=config.seed)
     return pack_documents(corpus.documents(split), tokenizer, max_tokens=data.max_tokens(split))

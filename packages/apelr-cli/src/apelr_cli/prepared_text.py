@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from apelr_cli.memory_check import check_text_fits_memory
 from apelr_data import (
     Corpus,
     DataConfig,
@@ -50,7 +51,8 @@ def prepare_text(
     """Open the corpus, fit the tokenizer on its training text unless one is given, and turn both splits into ids.
 
     With `data.token_cache` the tokenizer and the ids are taken from the cache or written into it, and memory does
-    not grow with the corpus. Raises DataError and TokenizerError (ValueErrors with one line).
+    not grow with the corpus; without it a corpus known to be too large is refused. Raises DataError and
+    TokenizerError (ValueErrors with one line).
     """
     corpus = open_corpus(data, seed=seed)
     if data.token_cache:
@@ -58,6 +60,7 @@ def prepare_text(
         tokenizer = tokenizer or cache.tokenizer(corpus)
         cached = cache.tokens(tokenizer, corpus, progress)
         return PreparedText(tokenizer, corpus, cached.streams, cached.reports, cached.folder)
+    check_text_fits_memory(data, say)
     tokenizer = tokenizer or fit_tokenizer(tokenizer_config, corpus.documents("train"))
     streams = {}
     for split in SPLITS:
