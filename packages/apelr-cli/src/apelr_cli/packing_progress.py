@@ -29,16 +29,15 @@ class PackingProgress:
         """Show the newest counts."""
         line = f"{documents:,} documents, {tokens:,} tokens, {text_bytes / 1e6:,.1f} MB of text"
         if self._console.is_terminal:
-            self._update(split, line, *self._share(split, documents, tokens, text_bytes))
+            self._update(split, line, *self._share(split, documents, tokens))
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             self._console.print(Text(f"{split}: {line}"))
 
-    def _share(self, split: Split, documents: int, tokens: int, text_bytes: int) -> tuple[int, int | None]:
-        """What is done of what is to be done, None where only the end of the text will tell."""
-        config = self._config
-        caps = (config.max_tokens(split), config.max_examples(split), config.max_chars(split))
-        shares = [(done, cap) for done, cap in zip((tokens, documents, text_bytes), caps, strict=True) if cap]
+    def _share(self, split: Split, documents: int, tokens: int) -> tuple[int, int | None]:
+        """What is done of what is to be done by the caps on documents and ids, None where there is no such cap."""
+        caps = (self._config.max_tokens(split), self._config.max_examples(split))
+        shares = [(done, cap) for done, cap in zip((tokens, documents), caps, strict=True) if cap]
         return max(shares, key=lambda share: share[0] / share[1]) if shares else (0, None)
 
     def _update(self, split: Split, line: str, done: int, total: int | None) -> None:
