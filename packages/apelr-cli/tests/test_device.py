@@ -48,3 +48,13 @@ def test_asking_the_tests_for_a_cuda_that_is_not_there_says_so():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert "--device cuda: torch finds no CUDA device on this machine" in done.stdout + done.stderr
+
+
+def test_tiny_numbers_are_zero_in_every_thread_of_a_command():
+    """Denormal numbers slow matrix products down a hundredfold; torch's threads inherit the setting of the first."""
+    code = (
+        "import torch; from apelr_cli.device import resolve_device; resolve_device('cpu'); torch.set_num_threads(2);"
+        "tiny = torch.full((1_000_000,), 1e-41); print(int((tiny * 1.0 != 0).sum()))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, encoding="utf-8")
+    assert found.stdout.strip() == "0"
