@@ -17,7 +17,9 @@ def resolve_device(name: str) -> torch.device:
 
     From here on numbers too small for their type's full precision (below 1e-38 in float32) count as zero on the CPU:
     the gradients of plan states that nothing uses are such numbers, and a matrix product with them takes a hundred
-    times as long. It must be said before torch starts its threads, which take it over. Raises ValueError naming the devices there are: a missing device is never replaced in silence.
+    times as long. It must be said before torch starts its threads, which take it over.
+
+    Raises ValueError naming the devices there are: a missing device is never replaced in silence.
     """
     torch.set_flush_denormal(True)
     found = available_devices()
