@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 __all__ = ["Forms", "field_types"]
 
+
 @cache
 def field_types(form: type) -> dict[str, Any]:
     """The declared type of each field of a dataclass."""
