@@ -235,12 +235,42 @@ class TestChunks:
         assert [state.usage for state in found.states] == pytest.approx(usage, abs=1e-10)
         entropy = -sum(u * math.log(u) for u in usage)
         assert found.expert_utilization == pytest.approx(entropy / math.log(STATES), abs=1e-10)
-        assert found.usage_kl_to_uniform == pytest.approx(math.log(STATES) - entropy, abs=1e-10)
+        if not isinstance(planned.config, V1Config):  # V1's is about every target
+            assert found.usage_kl_to_uniform == pytest.approx(math.log(STATES) - entropy, abs=1e-10)
         entropies = [-sum(b * math.log(b) for b in belief) for belief in every]
         assert found.boundary_entropy == pytest.approx(math.fsum(entropies) / len(entropies), abs=1e-10)
         likeliest = [[belief.index(max(belief)) for belief in row] for row in starts]
         same = [a == b for row in likeliest for a, b in itertools.pairwise(row)]
         assert found.state_persistence == pytest.approx(sum(same) / len(same))
+
+    def test_beliefs_after_each_target_by_loops(self, found, plains, planned, batches):
+        """Entropy in both versions; KL of their mean in V1, whose other figures are those of `evaluate`."""
+        after = []
+        for plain in plains:
+            for row, beliefs in enumerate(plain.beliefs()):
+                for t, belief in enumerate(beliefs):
+                    seen = plain.emissions[row][t] if planned.policy.token_filtering else [0.0] * STATES
+                    weights = [b * math.exp(e) for b, e in zip(belief, seen, strict=True)]
+                    after.append([w / sum(weights) for w in weights])
+        entropies = [-sum(b * math.log(b) for b in belief) for belief in after]
+        assert found.belief_entropy == pytest.approx(math.fsum(entropies) / len(entropies), abs=1e-10)
+        if not isinstance(planned.config, V1Config):
+            assert found.chunk_bow is found.chunk_post_kl is None
+            return
+        mean = [math.fsum(belief[k] for belief in after) / len(after) for k in range(STATES)]
+        wanted = math.log(STATES) + sum(m * math.log(m) for m in mean)
+        assert found.usage_kl_to_uniform == pytest.approx(wanted, abs=1e-10)
+        assert abs(found.usage_kl_to_uniform - math.log(STATES) * (1 - found.expert_utilization)) > 1e-6
+        same = evaluate(planned, batches)
+        for name, theirs in (
+            ("usage_kl_to_uniform", same.usage_kl),
+            ("belief_entropy", same.belief_entropy),
+            ("plan_mi", same.plan_mi),
+            ("chunk_bow", same.chunk_bow),
+            ("chunk_post_kl", same.chunk_post_kl),
+        ):
+            assert getattr(found, name) == pytest.approx(theirs, abs=1e-12), name
+        assert found.chunk_post_kl > 1e-6
 
     def test_the_contrast_is_the_loss_terms_mean_weighted_by_chunks(self, found, plains, planned):
         if isinstance(planned.config, V1Config):
@@ -320,6 +350,9 @@ class TestVersions:
         "feedback_delta_loss",
         "state_persistence",
         "boundary_entropy",
+        "belief_entropy",
+        "chunk_bow",
+        "chunk_post_kl",
         "future_contrastive_loss",
     )
 

@@ -38,7 +38,11 @@ FIGURES = {
     "plan_js_div_loss": "two states, mean of that (nats)",
     "state_persistence": "boundaries at which the likeliest state stays",
     "expert_utilization": "entropy of usage / log K",
+    "usage_kl_to_uniform": "KL of mean belief and uniform (nats)",
+    "belief_entropy": "entropy of beliefs after tokens (nats)",
     "boundary_entropy": "entropy of beliefs at chunk starts (nats)",
+    "chunk_bow": "bag of words of a chunk (nats per token)",
+    "chunk_post_kl": "recognizer and filter at chunk ends, KL (nats)",
     "future_contrastive_loss": "future contrast (nats)",
 }
 WORDS_SHOWN = 6

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from apelr_model.batch_statistics import BatchStatistics, chunk_starts
+from apelr_model.batch_statistics import BatchStatistics, chunk_starts, mixture_statistics, recognizer_kl
 from apelr_model.belief import log_mean_state, to_filter_dtype
 from apelr_model.config import V2Config
 from apelr_model.emissions import gate_information
@@ -17,7 +17,7 @@ from apelr_model.plan_divergence import pairwise_js_sums
 from apelr_model.plan_variants import refilter, swapped_rows, without_memory
 from apelr_model.planner import FilterPlanner
 from apelr_model.planner_lm import PlannerLM
-from apelr_model.planner_versions import V2Planner
+from apelr_model.planner_versions import V1Planner, V2Planner
 from apelr_model.policy import PlanPolicy
 from apelr_model.state_words import vocabulary_sums
 
@@ -27,6 +27,7 @@ __all__ = [
     "measure_beliefs",
     "measure_chunks",
     "measure_distributions",
+    "measure_filter",
     "measure_gates",
     "utilization",
 ]
@@ -108,6 +109,18 @@ def measure_beliefs(model: PlannerLM, found: BatchStatistics, policy: PlanPolicy
         means.add(name, -filtered.token_log_prob.sum(), len(found.token_nll))
 
 
+def measure_filter(model: PlannerLM, found: BatchStatistics, means: Means, states: StateSums) -> None:
+    """Beliefs after each target, and V1's recognizer at chunk ends."""
+    planner = model.planner
+    if not isinstance(planner, FilterPlanner):
+        return
+    means.add("belief_entropy", belief_entropy(found.log_belief_after).sum(), len(found.token_nll))
+    states.add("usage_after", found.log_belief_after.exp().sum(0))
+    if isinstance(planner, V1Planner):
+        divergence = recognizer_kl(planner, found)
+        means.add("chunk_post_kl", divergence.double().sum(), len(divergence))
+
+
 def measure_chunks(model: PlannerLM, found: BatchStatistics, means: Means, states: StateSums) -> None:
     """Usage, persistence and the contrastive loss, by the beliefs at chunk starts."""
     planner = model.planner
@@ -135,7 +148,13 @@ def measure_chunks(model: PlannerLM, found: BatchStatistics, means: Means, state
 
 def measure_distributions(model: PlannerLM, found: BatchStatistics, means: Means, states: StateSums) -> None:
     """What needs every state's probability of every token."""
-    means.add("mi", gate_information(model.head, found.hidden, found.log_gate).sum(), len(found.hidden))
+    if isinstance(model.planner, V1Planner):
+        mixed = mixture_statistics(model, found)
+        information = mixed.plan_mi
+        means.add("chunk_bow", mixed.chunk_bow.double().sum(), len(mixed.chunk_bow))
+    else:  # bags of words cost more than the information alone
+        information = gate_information(model.head, found.hidden, found.log_gate)
+    means.add("mi", information.double().sum(), len(information))
     states.add("divergence", pairwise_js_sums(model.head, found.hidden))
     sums = vocabulary_sums(model.head, found.hidden, found.log_gate)
     states.add("words", sums.states)

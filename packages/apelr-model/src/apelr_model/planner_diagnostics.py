@@ -15,6 +15,7 @@ from apelr_model.diagnostic_measures import (
     measure_beliefs,
     measure_chunks,
     measure_distributions,
+    measure_filter,
     measure_gates,
     utilization,
 )
@@ -23,6 +24,7 @@ from apelr_model.plan_divergence import mean_of_pairs
 from apelr_model.plan_variants import stationary_distribution
 from apelr_model.planner import FilterPlanner
 from apelr_model.planner_lm import PlannerLM
+from apelr_model.planner_versions import V1Planner
 from apelr_model.policy import PlanPolicy
 from apelr_model.scoring import eval_mode
 from apelr_model.state_words import RaisedToken, VocabularySums, raised_tokens
@@ -80,7 +82,14 @@ class PlannerDiagnostics(NamedTuple):
     expert_utilization: float | None
     """Entropy of the states' usage / log K, 0 to 1."""
     usage_kl_to_uniform: float | None
-    """KL(the states' usage || uniform): log K less that entropy."""
+    """V1: KL(mean belief after the target || uniform), over all targets. V2 and controls: KL(the states' usage ||
+    uniform), log K less that entropy; V2's usage is over chunk starts. Nats."""
+    belief_entropy: float | None
+    """Entropy of the belief after each target, mean over targets, nats; None without a chain of plans."""
+    chunk_bow: float | None
+    """V1's bag-of-words cross-entropy of a chunk under the belief at its start, mean over chunks, nats a token."""
+    chunk_post_kl: float | None
+    """Symmetric KL of V1's recognizer and the belief after a chunk's last target, mean over chunks, nats."""
     boundary_entropy: float | None
     """Entropy of the beliefs at chunk starts, mean over chunks; None without chunks."""
     future_contrastive_loss: float | None
@@ -109,6 +118,7 @@ def planner_diagnostics(
             if model.num_plan_states > 1:
                 measure_gates(model, found, policy, means)
                 measure_beliefs(model, found, policy, means)
+                measure_filter(model, found, means, states)
                 measure_chunks(model, found, means, states)
                 measure_distributions(model, found, means, states)
     if means.count("nll") == 0:
@@ -136,11 +146,19 @@ def _summary(model: PlannerLM, means: Means, states: StateSums, top_tokens: int)
         plan_mi=means.mean("mi"),
         state_persistence=means.mean("persistence"),
         expert_utilization=None if usage is None else utilization(usage),
-        usage_kl_to_uniform=None if usage is None else float(kl_to_uniform(usage)),
+        usage_kl_to_uniform=None if usage is None else float(kl_to_uniform(_balanced(model, sums, usage, targets))),
+        belief_entropy=means.mean("belief_entropy"),
+        chunk_bow=means.mean("chunk_bow"),
+        chunk_post_kl=means.mean("chunk_post_kl"),
         boundary_entropy=means.mean("boundary_entropy"),
         future_contrastive_loss=means.mean("contrast"),
         states=() if usage is None else _states(model, sums, usage, targets, top_tokens),
     )
+
+
+def _balanced(model: PlannerLM, sums: dict[str, Tensor], usage: Tensor, targets: int) -> Tensor:
+    """[K] the mean whose distance from uniform the version's own usage balance is about."""
+    return sums["usage_after"] / targets if isinstance(model.planner, V1Planner) else usage
 
 
 def _states(
