@@ -11,7 +11,7 @@ import numpy as np
 from apelr_data.errors import DataError
 from apelr_tokenizers import Encoding, Tokenizer
 
-BATCH_CHARS = 1 << 20
+BATCH_CHARS = 1 << 18
 BATCH_PIECES = 1024
 PIECE_CHARS = 1 << 18
 _LINE_START = re.compile(r"\n(?=\S)")
