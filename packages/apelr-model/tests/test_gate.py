@@ -25,6 +25,31 @@ def test_feedback_is_the_mean_of_the_forecasts(device, horizon, scale):
     torch.testing.assert_close(moved.sum(-1), torch.ones_like(moved[:, 0]))
 
 
+@pytest.mark.parametrize("horizon", [*range(1, 18), 100])
+def test_the_matrix_is_the_plain_sum_of_powers(device, horizon):
+    power = total = move = TRANSITION.exp()
+    for _ in range(horizon - 1):
+        power = power @ move
+        total = total + power
+    wanted = 0.3 * torch.eye(3, dtype=torch.float64) + 0.7 * total / horizon
+    found = feedback_matrix(TRANSITION.to(device), horizon, 0.7).cpu()
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("horizon", [10**6, 10**12, 10**18, 2**62])
+def test_far_horizons_keep_rows_that_sum_to_one(device, horizon, dtype):
+    """And tend to the stationary distribution, which is worked by hand for a chain of two."""
+    for seed in range(5):
+        logits = 3 * torch.randn(6, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        found = feedback_matrix(logits.log_softmax(-1).to(device=device, dtype=dtype), horizon, 1.0)
+        torch.testing.assert_close(found.sum(-1), torch.ones_like(found[0]), rtol=0, atol=1e-14)
+        torch.testing.assert_close(found, found[:1].expand(6, 6), rtol=0, atol=1e-4)
+    pair = torch.tensor([[0.75, 0.25], [0.5, 0.5]], dtype=dtype, device=device).log()
+    moved = feedback_matrix(pair, horizon, 1.0).cpu()
+    torch.testing.assert_close(moved, torch.tensor([[2 / 3, 1 / 3]] * 2, dtype=moved.dtype), rtol=0, atol=1e-5)
+
+
 def test_each_chunk_ahead_counts_alike(device):
     """(1 / H) (b P + b P^2), worked by hand for two states that always change places."""
     swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64, device=device).log()

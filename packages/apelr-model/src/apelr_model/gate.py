@@ -14,18 +14,24 @@ __all__ = ["feedback_matrix", "gate_weights", "log_gate"]
 def feedback_matrix(log_transition: Tensor, horizon: int, scale: float) -> Tensor:
     """log_transition [K, K] -> probabilities [K, K]: (1 - scale) I + scale / horizon * sum of P^s, s = 1 ... horizon.
 
-    A belief times this matrix is the mixture of belief and forecasts that the gate is made from.
+    A belief times this matrix is the mixture of belief and forecasts that the gate is made from. Rows sum to one
+    for any horizon.
     """
-    transition = to_filter_dtype(log_transition).exp()
+    transition = _rows_to_one(to_filter_dtype(log_transition).exp())
     power, total = transition, transition
     for bit in f"{horizon:b}"[1:]:  # by doubling: m terms and their last power -> 2 m, or 2 m + 1
         total = total + power @ total
-        power = power @ power
+        power = _rows_to_one(power @ power)  # squaring doubles what rounding adds to a row's sum
         if bit == "1":
-            power = power @ transition
+            power = _rows_to_one(power @ transition)
             total = total + power
     identity = torch.eye(len(transition), dtype=transition.dtype, device=transition.device)
-    return (1 - scale) * identity + scale / horizon * total
+    return (1 - scale) * identity + scale * _rows_to_one(total / horizon)
+
+
+def _rows_to_one(matrix: Tensor) -> Tensor:
+    """matrix [K, K] of weights >= 0 -> the same with rows that sum to one."""
+    return matrix / matrix.sum(-1, keepdim=True)
 
 
 def log_gate(log_belief: Tensor, log_transition: Tensor, policy: PlanPolicy) -> Tensor:
