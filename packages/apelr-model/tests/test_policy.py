@@ -18,16 +18,19 @@ ONLY_V2 = {
 OTHERS = {"mode": "uniform", "force_state": 0, "freeze_after": 4}
 
 BROKEN = [
-    ("temperature", 0.0, "> 0 and finite"),
-    ("temperature", math.nan, "> 0 and finite"),
-    ("temperature", math.inf, "> 0 and finite"),
-    ("lookahead_horizon", 0, ">= 1"),
+    ("temperature", 0.0, "between 1e-28 and 1e+28"),
+    ("temperature", 1e-320, "between 1e-28 and 1e+28"),
+    ("temperature", math.nan, "between 1e-28 and 1e+28"),
+    ("temperature", math.inf, "between 1e-28 and 1e+28"),
+    ("lookahead_horizon", 0, "between 1 and 2^62"),
+    ("lookahead_horizon", 2**62 + 1, "between 1 and 2^62"),
     ("feedback_scale", -0.1, "between 0 and 1"),
     ("feedback_scale", 1.1, "between 0 and 1"),
     ("feedback_scale", math.nan, "between 0 and 1"),
     ("mode", "off", "normal or uniform"),
     ("force_state", -1, "null or >= 0"),
-    ("freeze_after", -1, "null or >= 0"),
+    ("freeze_after", -1, "null or between 0 and 2^62"),
+    ("freeze_after", 2**62 + 1, "null or between 0 and 2^62"),
 ]
 
 
@@ -111,6 +114,16 @@ def test_a_state_that_is_not_there_cannot_be_forced(make_model):
     assert model.check_policy(PlanPolicy(force_state=2)).force_state == 2
     with pytest.raises(ValueError, match=r"^force_state must be between 0 and 2, got 3$"):
         model.check_policy(PlanPolicy(force_state=3))
+
+
+def test_the_largest_counts_can_be_used(make_model):
+    """The gate of a far horizon is a distribution, and a freeze that never comes changes nothing."""
+    model = make_model(kind=V2Config)
+    ids = [1, 2, 3, 4, 5, 6, 7]
+    far = score(model, ids, policy=PlanPolicy(lookahead_horizon=2**62, feedback_scale=1.0))
+    torch.testing.assert_close(far.log_gate.exp().sum(-1), torch.ones_like(far.log_prob))
+    late = score(model, ids, policy=PlanPolicy(freeze_after=2**62))
+    assert torch.equal(late.log_prob, score(model, ids).log_prob)
 
 
 class TestOwnPolicy:

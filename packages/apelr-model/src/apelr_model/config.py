@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from apelr_model.executor_config import ExecutorConfig, GRUConfig, executor_rules
-from apelr_model.rules import Rule, check_rules
+from apelr_model.policy import temperature_rule
+from apelr_model.rules import COUNT_RULE, LARGEST_COUNT, Rule, check_rules
 
 __all__ = ["MixtureOfSoftmaxesConfig", "ModelConfig", "TransformerLMConfig", "V1Config", "V2Config"]
 
@@ -128,7 +129,7 @@ class V2Config(PlanSizes):
 
     def rules(self) -> list[Rule]:
         """Every rule on the fields, with whether it holds."""
-        counts = ("lookahead_horizon", "future_horizon_chunks")
+        horizon = self.lookahead_horizon
         waits = ("commitment_warmup_steps", "commitment_ramp_steps")
         shares = ("lookahead_feedback_scale", "commitment_max_hard_fraction")
         start, end = self.plan_temperature_start, self.plan_temperature_end
@@ -140,11 +141,12 @@ class V2Config(PlanSizes):
                 f"null or num_plan_states ({self.num_plan_states})",
                 self.num_experts in (None, self.num_plan_states),
             ),
-            *[(name, getattr(self, name), ">= 1", getattr(self, name) >= 1) for name in counts],
+            ("lookahead_horizon", horizon, COUNT_RULE, 1 <= horizon <= LARGEST_COUNT),
+            ("future_horizon_chunks", self.future_horizon_chunks, ">= 1", self.future_horizon_chunks >= 1),
             *[(name, getattr(self, name), ">= 0", getattr(self, name) >= 0) for name in waits],
             *[(name, getattr(self, name), "between 0 and 1", 0 <= getattr(self, name) <= 1) for name in shares],
-            _temperature_rule("planner_temperature", self.planner_temperature),
-            *[_temperature_rule(name, getattr(self, name)) for name in ANNEALED if getattr(self, name) is not None],
+            temperature_rule("planner_temperature", self.planner_temperature),
+            *[temperature_rule(name, getattr(self, name)) for name in ANNEALED if getattr(self, name) is not None],
             (
                 "plan_temperature_end",
                 end,
@@ -169,10 +171,6 @@ class V2Config(PlanSizes):
 
 
 ANNEALED = ("plan_temperature_start", "plan_temperature_end")
-
-
-def _temperature_rule(name: str, value: float) -> Rule:
-    return (name, value, "> 0 and finite", 0 < value < INFINITY)
 
 
 @dataclass(frozen=True, kw_only=True)

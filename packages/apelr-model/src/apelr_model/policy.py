@@ -3,9 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from apelr_model.rules import Rule, check_rules
+from apelr_model.rules import COUNT_RULE, LARGEST_COUNT, Rule, check_rules
 
-__all__ = ["EXACT", "PlanPolicy"]
+__all__ = ["EXACT", "PlanPolicy", "temperature_rule"]
+
+SMALLEST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-28, 1e28
+"""Beyond these a model's own numbers (float32) could round a temperature to zero or infinity."""
+
+
+def temperature_rule(name: str, value: float) -> Rule:
+    """What a planner temperature must be, wherever it stands."""
+    rule = f"between {SMALLEST_TEMPERATURE:g} and {LARGEST_TEMPERATURE:g}"
+    return (name, value, rule, SMALLEST_TEMPERATURE <= value <= LARGEST_TEMPERATURE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +44,18 @@ class PlanPolicy:
         """Every rule on the fields, with whether it holds."""
         force, freeze = self.force_state, self.freeze_after
         return [
-            ("temperature", self.temperature, "> 0 and finite", 0 < self.temperature < float("inf")),
-            ("lookahead_horizon", self.lookahead_horizon, ">= 1", self.lookahead_horizon >= 1),
+            temperature_rule("temperature", self.temperature),
+            ("lookahead_horizon", self.lookahead_horizon, COUNT_RULE, 1 <= self.lookahead_horizon <= LARGEST_COUNT),
             ("feedback_scale", self.feedback_scale, "between 0 and 1", 0 <= self.feedback_scale <= 1),
             ("mode", self.mode, "normal or uniform", self.mode in ("normal", "uniform")),
             ("force_state", force, "null or >= 0", force is None or force >= 0),
             ("force_state", force, "null when mode is uniform", force is None or self.mode == "normal"),
-            ("freeze_after", freeze, "null or >= 0", freeze is None or freeze >= 0),
+            (
+                "freeze_after",
+                freeze,
+                "null or between 0 and 2^62",
+                freeze is None or 0 <= freeze <= LARGEST_COUNT,
+            ),
         ]
 
     def __post_init__(self) -> None:
