@@ -59,6 +59,19 @@ class TestTemper:
         found = temper(logits.log_softmax(-1), temperature)
         torch.testing.assert_close(found, (logits / temperature).log_softmax(-1), rtol=0, atol=1e-10)
 
+    @pytest.mark.parametrize("temperature", [1e-6, 1e-39, 1e-46, 5e-324])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_tiny_temperatures_act_like_argmax(self, device, temperature, dtype):
+        log_probs = log_probs_of(0.2, 0.5, 0.3, 0.0).to(device=device, dtype=dtype)
+        assert temper(log_probs, temperature).exp().tolist() == [[0.0, 1.0, 0.0, 0.0]]
+        equal = log_probs_of(0.4, 0.2, 0.4).to(device=device, dtype=dtype)
+        assert temper(equal, temperature).exp().tolist() == [pytest.approx([0.5, 0.0, 0.5])]
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_vast_temperatures_leave_what_is_possible_alike(self, device, dtype):
+        log_probs = log_probs_of(0.2, 0.8, 0.0).to(device=device, dtype=dtype)
+        assert temper(log_probs, 1e300).exp().tolist() == [pytest.approx([0.5, 0.5, 0.0])]
+
 
 class TestNgrams:
     def test_an_example(self):
@@ -108,6 +121,7 @@ class TestTopP:
         assert (keep_top_p(log_probs, 0.5) > -INF).tolist() == [[True, False, False]]
         assert (keep_top_p(log_probs, 0.75) > -INF).tolist() == [[True, True, False]]  # ties: the lower id
         assert (keep_top_p(log_probs, 1e-9) > -INF).tolist() == [[True, False, False]]
+        assert (keep_top_p(log_probs.float(), 1e-46) > -INF).tolist() == [[True, False, False]]  # 0 in float32
         assert (keep_top_p(log_probs, 1.0) > -INF).all()
 
     def test_ids_already_excluded_stay_excluded_and_have_no_mass(self):

@@ -64,8 +64,16 @@ class SamplingSettings:
 
 
 def temper(state_log_probs: Tensor, temperature: float) -> Tensor:
-    """state_log_probs [..., V] -> log-probabilities [..., V], divided by `temperature` > 0 and normalised again."""
-    return state_log_probs if temperature == 1 else (state_log_probs / temperature).log_softmax(-1)
+    """state_log_probs [..., V] -> log-probabilities [..., V], divided by `temperature` > 0 and normalised again.
+
+    Any temperature will do: towards 0 the most likely ids alone are left, and impossible ids stay impossible.
+    """
+    if temperature == 1:
+        return state_log_probs
+    below = state_log_probs - state_log_probs.amax(-1, keepdim=True)
+    # A temperature that the dtype rounds to 0 or infinity would make NaN of these two.
+    tempered = (below / temperature).masked_fill(below == 0, 0.0).masked_fill(below == -math.inf, -math.inf)
+    return tempered.log_softmax(-1)
 
 
 def banned_by_ngram(ids: Sequence[int], size: int) -> set[int]:
@@ -89,13 +97,14 @@ def keep_top_k(log_probs: Tensor, k: int) -> Tensor:
 def keep_top_p(log_probs: Tensor, p: float) -> Tensor:
     """log_probs [B, V] -> [B, V], all outside the smallest set of most likely tokens of mass >= p at minus infinity.
 
-    The mass is a share of what is left in `log_probs`, which need not sum to one.
+    The mass is a share of what is left in `log_probs`, which need not sum to one. The most likely token always stays.
     """
     if p == 1:
         return log_probs
     ordered = log_probs.sort(dim=-1, descending=True, stable=True)
     mass = ordered.values.softmax(-1).cumsum(-1)
     inside = mass - ordered.values.softmax(-1) < p
+    inside[:, 0] = True  # also for a p that the dtype rounds to 0
     kept = ordered.values.masked_fill(~inside, -math.inf)
     return torch.full_like(log_probs, -math.inf).scatter(-1, ordered.indices, kept)
 
