@@ -73,7 +73,7 @@ def test_what_was_downloaded_once_is_read_without_the_hub(hub, fill, read_hub, t
     read_hub(wanted)
     assert list(folder.rglob("*.arrow"))
     hub.asked.clear()
-    assert read_hub(wanted, HF_HUB_OFFLINE="1", noise=True) == [expected["train"]]
+    assert read_hub(wanted, HF_HUB_OFFLINE="1") == [expected["train"]]
     assert hub.asked == []
 
 

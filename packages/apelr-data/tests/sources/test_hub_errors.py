@@ -1,8 +1,16 @@
 """What the hub does not have: one line that says what there is, the nearest first."""
 
+import errno
+import gzip
+import json
+import lzma
+import os
+import zlib
+
 import pytest
 
 from apelr_data import DataConfig, DataError, open_corpus
+from apelr_data.sources.hub import HubSource
 
 
 @pytest.fixture
@@ -89,3 +97,66 @@ def test_a_path_that_is_neither_folder_nor_id_fails_when_it_is_opened(path):
     with pytest.raises(DataError) as caught:
         open_corpus(DataConfig(source="hf", path=path), seed=0)
     assert str(caught.value).startswith(f"data.path: '{path}' is no folder here; give a folder or a dataset's id")
+
+
+def damaged(name):
+    """A compressed file, cut in the middle or with a part of it overwritten."""
+    lines = "\n".join(json.dumps({"text": os.urandom(40).hex()}) for _ in range(2000)).encode()
+    content = (lzma if name.endswith("xz") else gzip).compress(lines)
+    half = len(content) // 2
+    if name.startswith("half"):
+        return content[:half]
+    return content[:half] + b"\0" * 40 + content[half + 40 :]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_local_file_that_cannot_be_read_is_one_line(read_hub, tmp_path, streaming):
+    files = {
+        "half.jsonl.gz": "Compressed file ended before the end-of-stream marker was reached",
+        "half.jsonl.xz": "Compressed file ended before the end-of-stream marker was reached",
+        "damaged.jsonl.xz": "Corrupt input data",
+        "empty.jsonl": "the data files hold no rows",
+        "wrong.jsonl": "JSON parse error: Invalid value. in row 1",
+    }
+    content = {"empty.jsonl": b"", "wrong.jsonl": b'{"text": "x"}\n{"text": \n'}
+    for name in files:
+        (tmp_path / name.replace(".", "-")).mkdir()
+        (tmp_path / name.replace(".", "-") / name).write_bytes(content[name] if name in content else damaged(name))
+    folders = [str(tmp_path / name.replace(".", "-")) for name in files]
+    got = read_hub(*[("train", {"source": "hf", "path": path, "streaming": streaming}) for path in folders])
+    assert got == [f"data.source hf ({path}): {words}" for path, words in zip(folders, files.values(), strict=True)]
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+@pytest.mark.parametrize(
+    "error",
+    [
+        EOFError("ends early"),
+        zlib.error("Error -3"),
+        lzma.LZMAError("Corrupt"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        PermissionError(errno.EACCES, "Permission denied"),
+    ],
+    ids=repr,
+)
+def test_what_has_gone_wrong_on_this_machine_is_said_and_is_no_lost_connection(tmp_path, monkeypatch, error, rows):
+    def texts(split):
+        yield from ["text"] * rows
+        raise error
+
+    source = HubSource("data", DataConfig(source="hf", path=str(tmp_path)))
+    monkeypatch.setattr(source._rows, "texts", texts)
+    with pytest.raises(DataError) as caught:
+        list(source.read("train"))
+    assert str(caught.value) == f"data.source hf ({tmp_path}): {error}"
+
+
+def test_a_part_of_a_split_that_makes_no_sense_lists_the_splits(hub, poems, read_hub):
+    wrong = ("train[:zz]", "train[", "train+", "training[:50%]")
+    got = read_hub(*[("train", {**poems, "streaming": False, "train_split": split}) for split in wrong])
+    assert (
+        got[0]
+        == "data.train_split: 'train[:zz]' is no split, part of one (train[:90%]) or sum; there is train, held_out"
+    )
+    assert all(line.startswith("data.train_split: ") and line.endswith("there is train, held_out") for line in got)
+    assert not [call for call in hub.asked if call.endswith(".parquet") and call.startswith("GET")]

@@ -1,10 +1,13 @@
 """Streams that end early or lose their connection, and what they fetch."""
 
+import errno
 import gzip
 import json
 import os
 
 import pytest
+
+from apelr_data.sources import hub_rows
 
 LARGE_GROUPS = 8
 
@@ -74,7 +77,7 @@ def test_a_connection_that_drops_now_and_then_loses_and_repeats_nothing(hub, cor
     # of a stream more than the requests of a single try
     hub.drops = 9 if streaming else 3
     wanted = {"source": "hf", "path": path, "streaming": streaming, "val_split": "check"}
-    (got,) = read_hub(("train", wanted), impatient=True, noise=True)
+    (got,) = read_hub(("train", wanted), impatient=True)
     assert got == corpora
     assert hub.drops == 0
 
@@ -83,10 +86,55 @@ def test_a_connection_that_drops_now_and_then_loses_and_repeats_nothing(hub, cor
 def test_a_connection_that_stays_lost_is_one_line_after_bounded_patience(hub, corpora, read_hub, path):
     hub.drops, hub.drop_in = 10**9, "1."
     wanted = {"source": "hf", "path": path, "val_split": "check"}
-    (message,) = read_hub(("train", wanted), impatient=True, noise=True)
+    (message,) = read_hub(("train", wanted), impatient=True)
     assert message.startswith(
         f"data.source hf ({path}): the connection was lost after 208 rows and did not come back ("
     )
     assert message.endswith("; run again, or set data.streaming to false")
     assert "\n" not in message
     assert 10**9 - hub.drops < 100
+
+
+class Answer:
+    status_code = 0
+
+
+def with_status(status):
+    error = OSError("refused")
+    error.response = Answer()
+    error.response.status_code = status
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (ConnectionResetError(errno.ECONNRESET, "reset"), 4),
+        (TimeoutError("slow"), 4),
+        (OSError(errno.ENETUNREACH, "no route"), 4),
+        (OSError("Consistency check failed: file should be of size 2 but has size 1"), 4),
+        (with_status(503), 4),
+        (with_status(429), 4),
+        (with_status(403), 1),
+        (with_status(404), 1),
+        (OSError(errno.ENOSPC, "No space left on device"), 1),
+        (PermissionError(errno.EACCES, "Permission denied"), 1),
+        (OSError("Not enough disk space. Needed: 1 TB"), 1),
+        (FileNotFoundError(errno.ENOENT, "gone"), 1),
+        (EOFError("ends early"), 1),
+    ],
+    ids=str,
+)
+def test_only_what_the_network_did_is_tried_again(monkeypatch, error, tries):
+    calls, pauses = [], []
+
+    def download():
+        calls.append(1)
+        raise error
+
+    monkeypatch.setattr(hub_rows.time, "sleep", pauses.append)
+    with pytest.raises(type(error)) as caught:
+        hub_rows._patiently(download)
+    assert caught.value is error
+    assert len(calls) == tries
+    assert pauses == list(hub_rows.DOWNLOAD_PAUSES[: tries - 1])

@@ -7,6 +7,7 @@ from apelr_data.errors import DataError
 from apelr_data.sources.hub_dataset import hub_dataset
 from apelr_data.sources.hub_errors import expected_errors, explain
 from apelr_data.sources.hub_probe import require_hub
+from apelr_data.sources.hub_quiet import quiet
 from apelr_data.sources.hub_rows import HubRows
 from apelr_data.sources.hub_text import articles, without_wiki40b_markers
 from apelr_data.sources.protocol import RawDocument
@@ -67,4 +68,5 @@ class HubSource:
         except DataError:
             raise
         except expected_errors() as error:
-            explain(dataset, rows, error)
+            with quiet():
+                explain(dataset, rows, error)

@@ -1,20 +1,41 @@
 """The errors of the hub's libraries as one line that says what there is instead."""
 
-from collections.abc import Callable, Iterable
+import errno
+import http.client
+import lzma
+import socket
+import ssl
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 from apelr_data.errors import DataError, one_line
 from apelr_data.sources.hub_dataset import HubDataset
+from apelr_data.sources.hub_probe import unreachable
 from apelr_data.sources.nearest import listed, nearest_first
 
 SUGGESTIONS = 20
+NOT_REACHED = ("Couldn't reach", "on the Hugging Face Hub either")
+"""Words of the library's where neither the hub nor what is on this machine gave anything; it may hide the cause."""
+DAMAGED_FILE_ERRORS = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+"""What the standard library raises for a compressed file that ends early or is damaged, beside OSError."""
+NETWORK_ERRORS = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError, http.client.HTTPException)
+NETWORK_NUMBERS = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+CUT_OFF = "Consistency check failed"
+"""How the library's error begins, a plain OSError, where it got less of a file than was announced."""
+PASSING_STATUS = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
 
 
 def expected_errors() -> tuple[type[BaseException], ...]:
     """What reading from the hub may raise."""
     from datasets.exceptions import DatasetsError
+    from pyarrow.lib import ArrowException
 
-    return (DatasetsError, ValueError, RuntimeError, KeyError, *connection_errors())
+    return (
+        *(DatasetsError, ArrowException, ValueError, RuntimeError, KeyError, OSError),
+        *(*DAMAGED_FILE_ERRORS, *_client_errors()),
+    )
 
 
 def explain(dataset: HubDataset, rows: int, error: BaseException) -> NoReturn:
@@ -24,24 +45,82 @@ def explain(dataset: HubDataset, rows: int, error: BaseException) -> NoReturn:
     if isinstance(error, DatasetNotFoundError):
         _explain_not_found(dataset, error)
     where = f"{dataset.section}.source {dataset.source} ({dataset.described})"
-    if rows and isinstance(error, connection_errors()):
+    if rows and is_lost_connection(error):
         raise DataError(
             f"{where}: the connection was lost after {rows} rows and did not come back ({_cause(error)}); "
             f"run again, or set {dataset.section}.streaming to false"
         ) from error
+    if not dataset.local and _hub_not_reached(error):
+        reason = _cause(_beginning(error))
+        raise unreachable(f"{dataset.section}.source {dataset.source}", dataset.path, reason) from error
+    if isinstance(error.__cause__, StopIteration):
+        raise DataError(f"{where}: the data files hold no rows") from error
     if isinstance(error, ValueError):
         _explain_configuration(dataset)
     raise DataError(f"{where}: {_cause(error)}") from error
 
 
-def connection_errors() -> tuple[type[BaseException], ...]:
-    """What a lost connection may raise: the base error of whichever HTTP client the library uses, and OSError."""
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether an error comes of the network, so that another try may help: not a full disk or a denied permission."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    errors = list(_chain(error))
+    if any(isinstance(each, OfflineModeIsEnabled) for each in errors):
+        return False
+    statuses = [status for each in errors if (status := _status(each)) is not None]
+    if statuses:
+        return any(status >= 500 or status in PASSING_STATUS for status in statuses)
+    network = (*NETWORK_ERRORS, LocalEntryNotFoundError, *_client_errors())
+    return any(
+        isinstance(each, network)
+        or (isinstance(each, OSError) and (each.errno in NETWORK_NUMBERS or str(each).startswith(CUT_OFF)))
+        for each in errors
+    )
+
+
+def _client_errors() -> tuple[type[BaseException], ...]:
+    """The base error of whichever HTTP client the library uses."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    return (OSError, *(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)))
+    return tuple(
+        base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception) and not issubclass(OSError, base)
+    )
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error is about."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, its cause, the cause's cause ..."""
+    each: BaseException | None = error
+    while each is not None:
+        yield each
+        each = each.__cause__
+
+
+def _beginning(error: BaseException) -> BaseException:
+    """The error that all began with, also where the library hides it behind one of its own."""
+    while behind := error.__cause__ or error.__context__:
+        error = behind
+    return error
+
+
+def _hub_not_reached(error: BaseException) -> bool:
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    missing = (LocalEntryNotFoundError, OfflineModeIsEnabled)
+    return any(words in str(error) for words in NOT_REACHED) or any(isinstance(each, missing) for each in _chain(error))
 
 
 def _cause(error: BaseException) -> str:
+    """What went wrong, in one line; where the library only says where, what lies behind it."""
+    from datasets.exceptions import DatasetGenerationError
+
+    if isinstance(error, DatasetGenerationError):
+        error = list(_chain(error))[-1]
     return one_line(error) or type(error).__name__
 
 

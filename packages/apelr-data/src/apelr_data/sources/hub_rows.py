@@ -7,7 +7,8 @@ from typing import Any
 
 from apelr_data.sources.arrow_text import column_texts, holds_text
 from apelr_data.sources.hub_dataset import HubDataset
-from apelr_data.sources.hub_errors import connection_errors
+from apelr_data.sources.hub_errors import expected_errors, is_lost_connection
+from apelr_data.sources.hub_quiet import quietly
 from apelr_data.sources.nearest import listed, nearest_first
 
 ROWS_AT_ONCE = 256
@@ -15,8 +16,6 @@ STREAMED_ROWS_AT_ONCE = 16
 """Few, because the library fetches further files to fill a piece."""
 READ_ATTEMPTS = 4
 """How often a stream's read is tried again; each try is up to six requests with pauses, 23 s in all."""
-
-
 DOWNLOAD_PAUSES = (1.0, 5.0, 15.0)
 """Seconds between the attempts at a download, which goes on where the last one broke off."""
 
@@ -38,13 +37,18 @@ class HubRows:
 
     def texts(self, split: str) -> Generator[str]:
         """The texts row by row; a row without text is an empty one. Raises the errors of the libraries too."""
+        for piece in quietly(self._pieces(split)):
+            yield from column_texts(piece)
+
+    def _pieces(self, split: str) -> Iterator[Any]:
+        """The text column in Arrow arrays."""
         if not self._dataset.streaming:
             yield from self._column_of(self._downloaded(split))
             return
         builder = self._looked_up()
         files = self._files_of(split, self._files or builder.info.splits or {})
         if self._files and all(str(file).endswith(".parquet") for file in files):
-            yield from self._parquet_texts(files)
+            yield from self._parquet_pieces(files)
         else:
             if self._files:  # the other splits' files are not even to be looked at
                 builder.config.data_files = type(builder.config.data_files)({split: files})
@@ -92,24 +96,33 @@ class HubRows:
         root = Path(self._dataset.cache_dir or datasets.config.HF_DATASETS_CACHE)
         builder = self._load(str(root / "apelr" / "+".join(bases)))
         files = builder.config.data_files
+        self._check_parts(split, files or builder.info.splits or {})
         if files is not None:
             chosen = {base: self._files_of(base, files) for base in bases}
             builder.config.data_files = type(files)(chosen)
         _patiently(lambda: builder.download_and_prepare(verification_mode="no_checks"))
         return builder.as_dataset(split=split)
 
-    def _column_of(self, rows: Any) -> Iterator[str]:
-        """The texts of the library's rows, in pieces of Arrow: other columns, such as dates, are never decoded."""
+    def _check_parts(self, split: str, splits: Mapping[str, Any]) -> None:
+        """Refuse what cannot be read as parts and sums of splits, before anything is downloaded."""
+        import datasets
+
+        try:
+            datasets.ReadInstruction.from_spec(split)
+        except ValueError:
+            self._refuse_split(split, f"{split!r} is no split, part of one (train[:90%]) or sum; there is", splits)
+
+    def _column_of(self, rows: Any) -> Iterator[Any]:
+        """The text column of the library's rows: other columns, such as dates, are never decoded."""
         names = rows.column_names or list(next(iter(rows), {}))
         self._check_column(names)
         size = STREAMED_ROWS_AT_ONCE if self._dataset.streaming else ROWS_AT_ONCE
         for piece in rows.select_columns([self._dataset.column]).with_format("arrow").iter(batch_size=size):
             self._check_kind(piece.schema.field(0).type)
-            for chunk in piece.column(0).chunks:
-                yield from column_texts(chunk)
+            yield from piece.column(0).chunks
 
-    def _parquet_texts(self, files: Sequence[str]) -> Iterator[str]:
-        """The texts of parquet files, of which no other column is decoded.
+    def _parquet_pieces(self, files: Sequence[str]) -> Iterator[Any]:
+        """The text column of parquet files, of which no other column is decoded.
 
         The library's own reader leaves threads behind that may hang or abort the program when it ends before
         the stream does; here all is read by the calling thread.
@@ -123,12 +136,12 @@ class HubRows:
                 self._check_column(file.schema_arrow.names)
                 self._check_kind(file.schema_arrow.field(self._dataset.column).type)
                 for group in range(file.num_row_groups):  # one by one: a batch would be filled from several
-                    yield from self._group_texts(file, group)
+                    yield from self._group_pieces(file, group)
 
-    def _group_texts(self, file: Any, group: int) -> Iterator[str]:
+    def _group_pieces(self, file: Any, group: int) -> Iterator[Any]:
         columns = [self._dataset.column]
         for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns, use_threads=False):
-            yield from column_texts(batch.column(0))
+            yield batch.column(0)
 
     def _check_column(self, names: Sequence[str]) -> None:
         column = self._dataset.column
@@ -148,6 +161,8 @@ def _patiently(download: Callable[[], Any]) -> None:
         try:
             download()
             return
-        except connection_errors():
+        except expected_errors() as error:
+            if not is_lost_connection(error):
+                raise
             time.sleep(pause)
     download()
