@@ -3,9 +3,11 @@
 import re
 
 import pytest
+import torch
 import yaml
 
 from apelr_cli.config_reader import load_run_config
+from apelr_cli.run_config import to_plain
 from apelr_cli.shipped import find_config, shipped_description, shipped_names, shipped_text
 from apelr_model import build_model
 
@@ -23,14 +25,35 @@ EXPECTED = [
     "tinystories_bpe_ident_resume_sharp",
     "quickstart",
     "python_docs",
+    "v2_quickstart",
+    "v2_tinystories_cuda_fast",
+    "v2_wikitext2_cuda_fast",
+    "v2_fineweb_edu_65m",
+    "v2_fineweb_edu_270m",
+    "v2_fineweb_edu_1b",
 ]
-MODEL_SIZES = ["num_plan_states", "chunk_size", "token_dim", "hidden_dim", "fusion_dim", "num_layers"]
+EXECUTOR_SIZES = ["token_dim", "hidden_dim", "num_layers"]
+MODEL_SIZES = {
+    "v1_filtered_mixture": [*EXECUTOR_SIZES, "num_plan_states", "chunk_size", "fusion_dim"],
+    "v2_planner_required": [*EXECUTOR_SIZES, "num_plan_states", "chunk_size"],
+    "mixture_of_softmaxes": [*EXECUTOR_SIZES, "num_plan_states"],
+    "transformer_lm": EXECUTOR_SIZES,
+}
+V2_CONFIGS = [name for name in EXPECTED if name.startswith("v2_")]
+CONTROLS = ("v2", "transformer", "mixture")
 
 each_config = pytest.mark.parametrize("name", shipped_names())
 
 
 def load(name):
     return load_run_config(find_config(name))
+
+
+def count_parameters(name):
+    config = load(name)
+    with torch.device("meta"):
+        model = build_model(config.model, config.tokenizer.vocab_size)
+    return sum(each.numel() for each in model.parameters())
 
 
 def test_the_promised_configs_are_there():
@@ -41,7 +64,7 @@ def test_the_promised_configs_are_there():
 def test_it_loads_and_states_its_version_and_sizes(name):
     stated = yaml.safe_load(shipped_text(name))
     assert stated["model"]["version"] == load(name).model.version
-    assert set(MODEL_SIZES) <= set(stated["model"])
+    assert set(MODEL_SIZES[stated["model"]["version"]]) <= set(stated["model"])
     assert {"type", "vocab_size"} <= set(stated["tokenizer"])
     assert {"seq_len", "batch_size", "max_steps", "lr"} <= set(stated["train"])
     assert "source" in stated["data"]
@@ -49,14 +72,14 @@ def test_it_loads_and_states_its_version_and_sizes(name):
 
 @each_config
 def test_the_first_line_gives_size_and_time(name):
-    config, line = load(name), shipped_description(name)
-    parameters = sum(each.numel() for each in build_model(config.model, config.tokenizer.vocab_size).parameters())
+    line = shipped_description(name)
+    parameters = count_parameters(name)
     stated = float(re.search(r"([\d.]+) million parameters", line).group(1))
     assert parameters / 1e6 == pytest.approx(stated, rel=0.06)
     assert re.search(r"minute|second|hour|night|GPU|as long", line)
 
 
-@each_config
+@pytest.mark.parametrize("name", [name for name in shipped_names() if name.split("_")[0] not in CONTROLS])
 def test_the_name_says_what_is_inside(name):
     config = load(name)
     words = name.split("_")
@@ -85,3 +108,19 @@ def test_resume_sharp_fits_the_run_that_it_goes_on_from():
     assert second.train.resume_from == "runs/tinystories_bpe_ident_cpk_scale/checkpoint.pt"
     assert (second.model, second.tokenizer, second.data) == (first.model, first.tokenizer, first.data)
     assert second.train.max_steps > first.train.max_steps
+
+
+@pytest.mark.parametrize("name", V2_CONFIGS)
+def test_each_v2_config_has_a_control_that_differs_in_its_model_alone(name):
+    config, control = load(name), load(name.replace("v2_", "transformer_lm_"))
+    assert (config.model.version, control.model.version) == ("v2_planner_required", "transformer_lm")
+    assert count_parameters(name.replace("v2_", "transformer_lm_")) == pytest.approx(count_parameters(name), rel=0.03)
+    assert (control.tokenizer, control.data, control.seed) == (config.tokenizer, config.data, config.seed)
+    own, other = (to_plain(each)["train"] for each in (config, control))
+    assert {key: value for key, value in own.items() if key != "loss_weights"} == other
+
+
+def test_the_quickstart_has_both_controls():
+    sizes = [count_parameters(f"{version}_quickstart") for version in ("v2", "mixture_of_softmaxes", "transformer_lm")]
+    assert max(sizes) < 1.03 * min(sizes)
+    assert load("mixture_of_softmaxes_quickstart").model.executor == load("v2_quickstart").model.executor
