@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from apelr_cli.evaluation_text import EvaluationText
+from apelr_cli.json_values import as_json
 from apelr_cli.loading import LoadedModel
 from apelr_cli.plan_choice import PlanChoice, choose_policy
 from apelr_cli.scoring_output import LOSSY
@@ -94,7 +95,7 @@ def planner_report(
         return {**_likelihood(plain.nll, plain.targets, text_bytes), **used}
     found = planner_diagnostics(model, batches, policy=choice.policy)
     likelihood = _likelihood(found.nll, found.targets, text_bytes)
-    report: Report = _finite({**likelihood, **used, **_diagnostics(found, tokenizer)})
+    report: Report = as_json({**likelihood, **used, **_diagnostics(found, tokenizer)})
     return report
 
 
@@ -153,12 +154,3 @@ def _figures(report: Mapping[str, Any], names: Mapping[str, str], form: str) -> 
 def _word(token: Mapping[str, Any]) -> str:
     text = json.dumps(token["text"], ensure_ascii=False) if token["text"] else f"id {token['id']}"
     return f"{text} {token['lift']:.1f}"
-
-
-def _finite(value: Any) -> Any:
-    """`value` as JSON has it: tuples as lists, and None for what is infinite or no number."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value

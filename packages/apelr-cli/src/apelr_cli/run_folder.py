@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from apelr_cli.json_values import as_json
+
 __all__ = ["RunError", "RunFolder", "environment"]
 
 OWN_FILES = {
@@ -86,7 +88,7 @@ class RunFolder:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write one small JSON file; numbers that are not finite become null."""
-        self.write_text(name, json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n")
+        self.write_text(name, json.dumps(as_json(content), indent=2, ensure_ascii=False) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
         """One small JSON file; empty where it is missing or damaged, since nothing of the run depends on it."""
@@ -99,7 +101,7 @@ class RunFolder:
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one JSON object as a line of metrics.jsonl, flushed."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(_finite(line), ensure_ascii=False) + "\n")
+            file.write(json.dumps(as_json(line), ensure_ascii=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl that are complete."""
@@ -141,14 +143,3 @@ def _git_revision() -> str | None:
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], capture_output=True, check=True, timeout=10, encoding="utf-8")
     return done.stdout.strip()
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    if isinstance(value, float) and not (abs(value) < float("inf")):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

@@ -1,12 +1,13 @@
 """Running tasks of the harness on a loaded model: what `apelr eval --tasks` does."""
 
-import math
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from apelr_cli.json_values import as_json
 from apelr_cli.loading import LoadedModel
 from apelr_cli.near_names import did_you_mean
 from apelr_model import PlanPolicy
@@ -138,11 +139,5 @@ def _cannot(tasks: Sequence[str], error: BaseException) -> str:
 
 
 def _plain(value: object) -> Any:
-    """`value` in what JSON has."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+    """`value` in what JSON has, anything else (functions, in a task's config) as text."""
+    return json.loads(json.dumps(as_json(value), default=str, allow_nan=False))
