@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from apelr_cli.errors import ConfigError
 from apelr_cli.evaluation_text import EvaluationText, TextRequest, find_text
 from apelr_cli.loading import LoadedModel, load_model
-from apelr_cli.run_config import RunConfig, to_plain
+from apelr_cli.run_config import RunConfig, to_plain, to_yaml
 from apelr_cli.train_config import V2TrainConfig
 from apelr_cli.user_input import InputError
 from apelr_data import DataConfig
@@ -49,7 +50,7 @@ def test_a_split_is_read_whole_in_the_runs_rows(loaded: LoadedModel, split: Any)
 
 @pytest.mark.parametrize(
     ("seq_len", "batch_size", "expected"),
-    [(None, None, (16, 4)), (8, None, (8, 4)), (32, None, (32, 2)), (10**6, None, (10**6, 1)), (32, 9, (32, 9))],
+    [(None, None, (16, 4)), (8, None, (8, 4)), (32, None, (32, 2)), (2**62, None, (171, 1)), (32, 9, (32, 9))],
 )
 def test_longer_rows_are_read_fewer_at_once(
     loaded: LoadedModel, seq_len: int | None, batch_size: int | None, expected: tuple[int, int]
@@ -57,6 +58,7 @@ def test_longer_rows_are_read_fewer_at_once(
     found = find_text(loaded, TextRequest(seq_len=seq_len, batch_size=batch_size))
     assert (found.seq_len, found.batch_size) == expected
     assert text_of(found, loaded.tokenizer) == TEXTS["validation"]
+    assert all(batch.inputs.shape[1] <= 171 for batch in found.batches()), "no wider than the text's targets"
 
 
 def test_a_file_is_one_document(loaded: LoadedModel, tmp_path: Path) -> None:
@@ -101,6 +103,27 @@ def test_the_token_cache_gives_the_same(loaded: LoadedModel, tmp_path: Path, cac
     found = find_text(loaded, TextRequest(overrides=overrides), say=said.append)
     assert text_of(found, loaded.tokenizer) == TEXTS["validation"]
     assert bool(said) is cached
+
+
+def test_a_checkpoint_does_not_say_where_to_write(
+    make_checkpoint: Callable[..., Path], config: RunConfig, tmp_path: Path
+) -> None:
+    """The cache of its run is left alone unless the caller asks for one."""
+    folder = tmp_path / "cache"
+    cached = replace(config.data, token_cache=True, token_cache_dir=str(folder), reuse_token_cache=False)
+    plain = to_plain(replace(config, data=cached))
+    stranger = load_model(make_checkpoint(changes={"run_config": plain}), "cpu")
+    found = find_text(stranger, TextRequest())
+    assert text_of(found, stranger.tokenizer) == TEXTS["validation"]
+    assert not folder.exists()
+    own = tmp_path / "own"
+    find_text(stranger, TextRequest(overrides=["data.token_cache=true", f"data.token_cache_dir={own}"]))
+    assert own.is_dir()
+    assert not folder.exists()
+    path = tmp_path / "mine.yaml"
+    path.write_text(to_yaml(replace(config, data=cached)), encoding="utf-8")
+    find_text(stranger, TextRequest(config=path))
+    assert folder.is_dir()
 
 
 def test_only_what_decides_the_text_can_be_set(loaded: LoadedModel) -> None:

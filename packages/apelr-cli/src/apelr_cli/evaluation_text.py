@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apelr_cli.config_reader import load_run_config, override_run_config, run_config_from_plain
@@ -14,7 +14,7 @@ from apelr_cli.run_config import RunConfig
 from apelr_cli.shown import shown
 from apelr_cli.training_data import to_token_batch
 from apelr_cli.user_input import InputError, read_text
-from apelr_data import Rows, Split, TokenStream, open_corpus, pack_documents
+from apelr_data import DataConfig, Rows, Split, TokenStream, open_corpus, pack_documents
 from apelr_model import TokenBatch
 from apelr_tokenizers import Tokenizer
 
@@ -37,7 +37,7 @@ class TextRequest:
     overrides: Sequence[str] = ()
     """`key.sub=value` over either config."""
     seq_len: int | None = None
-    """Targets in a row; None for the config's."""
+    """Targets in a row, if the text has as many; None for the config's."""
     batch_size: int | None = None
     """Rows read at once; None for the config's, or fewer where rows are longer than the config's."""
 
@@ -86,7 +86,7 @@ def find_text(
     else:
         name = f"{request.split} split of {config.data.source}"
         stream = _split_stream(config, loaded.tokenizer, request.split, say)
-    seq_len = request.seq_len or config.train.seq_len
+    seq_len = max(1, min(request.seq_len or config.train.seq_len, len(stream.ids) - 1))  # a row costs its width
     longer = max(1.0, seq_len / config.train.seq_len)
     batch_size = request.batch_size or max(1, math.floor(config.train.batch_size / longer))
     rows = Rows(stream, seq_len, document_mask=config.data.document_mask)
@@ -102,12 +102,24 @@ def _config(loaded: LoadedModel, request: TextRequest) -> RunConfig:
     if request.config is not None:
         return load_run_config(request.config, request.overrides)
     if loaded.run_config:
-        return override_run_config(run_config_from_plain(loaded.run_config), request.overrides)
+        return override_run_config(_without_cache(run_config_from_plain(loaded.run_config)), request.overrides)
     if request.file is None and not request.overrides:
         raise ConfigError(
             "the checkpoint does not say what text it was trained on: give --file FILE, --config FILE or --set data.…"
         )
     return override_run_config(RunConfig(), request.overrides)
+
+
+def _without_cache(config: RunConfig) -> RunConfig:
+    """`config` without its token cache: a checkpoint may be a stranger's, and is not asked where to write files."""
+    own = DataConfig()
+    data = replace(
+        config.data,
+        token_cache=own.token_cache,
+        token_cache_dir=own.token_cache_dir,
+        reuse_token_cache=own.reuse_token_cache,
+    )
+    return replace(config, data=data)
 
 
 def _file_stream(path: Path, tokenizer: Tokenizer) -> TokenStream:
