@@ -97,7 +97,8 @@ def test_what_only_v2_has_is_refused_by_option_whatever_its_value(form: Any, nam
         (
             V2Config,
             {"temperature": 0.0, "feedback_scale": 1.5, "lookahead_horizon": 0},
-            "--planner-temperature must be > 0 and finite, got 0.0; --lookahead-horizon must be >= 1, got 0; "
+            "--planner-temperature must be between 1e-28 and 1e+28, got 0.0; "
+            "--lookahead-horizon must be between 1 and 2^62, got 0; "
             "--lookahead-feedback-scale must be between 0 and 1, got 1.5",
         ),
         (
@@ -121,6 +122,13 @@ def test_lookahead_is_beside_the_tokens_as_asked_or_as_the_config_says() -> None
         assert choose_lookahead(own, 2, False) is False
     assert choose_lookahead(model(V1Config), 2, None) is False
     assert choose_lookahead(model(TransformerLMConfig), 0, None) is False
+    for form in (V2Config, V1Config, TransformerLMConfig):
+        with pytest.raises(click.UsageError) as error:
+            choose_lookahead(model(form), 0, True)
+        assert error.value.message == (
+            "--async-lookahead shows nothing without forecasts: give --lookahead-steps N too"
+        )
+        assert choose_lookahead(model(form), 0, False) is False
     with pytest.raises(click.UsageError) as error:
         choose_lookahead(model(TransformerLMConfig), 1, None)
     assert error.value.message == "--lookahead-steps is not for transformer_lm, which has no plan to foresee"

@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-__all__ = ["checkpoint_option", "device_option", "format_option", "tokenizer_option", "unexpected_option"]
+__all__ = ["checkpoint_option", "count", "device_option", "format_option", "tokenizer_option", "unexpected_option"]
+
+
+def count(minimum: int) -> click.IntRange:
+    """The type of an option that counts: from `minimum` to 2^62, which any position in a text can be compared with."""
+    return click.IntRange(minimum, 2**62)
+
 
 checkpoint_option = click.option(
     "--checkpoint",

@@ -64,8 +64,11 @@ def choose_policy(model: PlannerLM, plan: Mapping[str, Any]) -> PlanChoice:
 def choose_lookahead(model: PlannerLM, steps: int, beside: bool | None) -> bool:
     """Whether forecasts of `steps` chunks are made beside the tokens: as asked, else as the model's config says.
 
-    Raises click.UsageError where there is no chain of plans to look ahead with.
+    Raises click.UsageError where there is no chain of plans to look ahead with, and where forecasts beside the tokens
+    are asked for and none are to be made.
     """
+    if beside and not steps:
+        raise click.UsageError("--async-lookahead shows nothing without forecasts: give --lookahead-steps N too")
     if steps and not _has_chain(model):
         raise click.UsageError(f"--lookahead-steps is not for {model.config.version}, which has no plan to foresee")
     if beside is None:

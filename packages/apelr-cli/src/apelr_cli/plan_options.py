@@ -6,17 +6,19 @@ from typing import Any
 
 import click
 
+from apelr_cli.options import count
+
 __all__ = ["PLAN_OPTIONS", "plan_options"]
 
 PLAN_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "force_state": (
         "--force-state",
-        {"type": click.IntRange(min=0), "metavar": "K", "help": "Give all weight to plan state K (from 0)."},
+        {"type": count(0), "metavar": "K", "help": "Give all weight to plan state K (from 0)."},
     ),
     "freeze_after": (
         "--freeze-after",
         {
-            "type": click.IntRange(min=0),
+            "type": count(0),
             "metavar": "N",
             "help": "From target N (from 0) of each document on, neither tokens nor boundaries change the belief.",
         },
@@ -42,7 +44,7 @@ PLAN_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "lookahead_horizon": (
         "--lookahead-horizon",
         {
-            "type": int,
+            "type": count(1),
             "help": "V2: chunks ahead whose forecasts are averaged for the gate. [default: the model's]",
         },
     ),

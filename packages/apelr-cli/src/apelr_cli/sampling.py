@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import click
 
@@ -61,8 +61,9 @@ class SampleOutput(Protocol):
 
 def sampling_settings(given: Mapping[str, float | None]) -> SamplingSettings:
     """The settings with the model package's defaults for what is None. Raises click.UsageError naming the options."""
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
-        return SamplingSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return SamplingSettings(**chosen)
     except ValueError as error:
         lines = [line.partition(" ") for line in str(error).splitlines()]
         problems = [f"--{name.replace('_', '-')} {rest}" for name, _, rest in lines]

@@ -102,6 +102,17 @@ def test_interventions_and_what_is_said_of_them(apelr: Run, run: Path) -> None:
     assert "gate            causal policy\n" in shown.stdout
 
 
+@pytest.mark.parametrize("options", [("--seq-len", 2**62), ("--freeze-after", 2**62), ("--lookahead-horizon", 2**62)])
+def test_the_largest_counts_are_only_large(apelr: Run, run: Path, options: tuple[object, ...]) -> None:
+    """A row is no wider than the text; a freeze that never comes and a horizon without feedback change nothing."""
+    arguments = ("eval", "--checkpoint", run, "--format", "json", "--no-diagnostics")
+    found = report(apelr(*arguments, *options))
+    if options[0] == "--seq-len":
+        assert (found["seq_len"], found["rows"], found["batch_size"]) == (found["targets"], 1, 1)
+    else:
+        assert found["nll"] == pytest.approx(report(apelr(*arguments))["nll"], abs=1e-12)
+
+
 def test_the_object_can_be_written_to_a_file(apelr: Run, run: Path, tmp_path: Path) -> None:
     path = tmp_path / "planner_eval.json"
     shown = apelr("eval", "--checkpoint", run, "-o", path)
@@ -131,6 +142,10 @@ def test_unknown_characters_are_warned_of(apelr: Run, run: Path, tmp_path: Path)
         (("--config", "no_such"), 1, "no_such is neither a file nor a shipped config"),
         (("--force-state", 3), 2, "--force-state must be between 0 and 2, got 3"),
         (("--seq-len", 0), 2, "--seq-len"),
+        (("--seq-len", 10**23), 2, "Invalid value for '--seq-len'"),
+        (("--batch-size", 10**23), 2, "Invalid value for '--batch-size'"),
+        (("--freeze-after", 10**20), 2, "Invalid value for '--freeze-after'"),
+        (("--lookahead-horizon", 10**400), 2, "Invalid value for '--lookahead-horizon'"),
     ],
 )
 def test_refusals(apelr: Run, run: Path, arguments: tuple[object, ...], code: int, message: str) -> None:

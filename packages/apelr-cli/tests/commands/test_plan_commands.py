@@ -123,6 +123,8 @@ def test_forecasts_beside_the_tokens_are_those_made_with_them(
             ("--lookahead-feedback-scale", 0.5),
             "--lookahead-feedback-scale is not for mixture_of_softmaxes; it belongs to v2_planner_required",
         ),
+        ("v2", ("--lookahead-horizon", 10**400), "Invalid value for '--lookahead-horizon': "),
+        ("v2", ("--force-state", 2**63), "Invalid value for '--force-state': "),
         ("v2", ("--force-state", 3), "--force-state must be between 0 and 2, got 3"),
         ("v2", ("--lookahead-feedback-scale", 2), "--lookahead-feedback-scale must be between 0 and 1, got 2.0"),
     ],
@@ -135,7 +137,7 @@ def test_refusals_are_one_line_that_names_the_option(
         result = apelr(*command, "--checkpoint", run, *options)
         assert result.exit_code == 2
         assert result.stdout == ""
-        assert result.stderr.splitlines()[-1] == f"Error: {message}"
+        assert result.stderr.splitlines()[-1].startswith(f"Error: {message}")
 
 
 def test_a_control_has_nothing_to_foresee_or_freeze(apelr: Run, make_checkpoint: Make) -> None:

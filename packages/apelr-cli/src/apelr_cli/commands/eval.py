@@ -8,6 +8,7 @@ import click
 from apelr_cli.harness.options import TaskOptions, task_options
 from apelr_cli.options import (
     checkpoint_option,
+    count,
     device_option,
     format_option,
     tokenizer_option,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["eval"]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-COUNT = click.IntRange(min=1)
+COUNT = count(1)
 
 
 @click.command()

@@ -7,6 +7,7 @@ import click
 
 from apelr_cli.options import (
     checkpoint_option,
+    count,
     device_option,
     format_option,
     tokenizer_option,
@@ -31,7 +32,7 @@ SEEDS = click.IntRange(0, 2**63 - 1)
 @click.option("--prompt-file", type=FILE, help="UTF-8 file whose text is continued, its last line end included.")
 @click.option(
     "--max-new-tokens",
-    type=click.IntRange(min=0),
+    type=count(0),
     default=256,
     show_default=True,
     help="Most tokens generated in a sample.",
@@ -68,7 +69,7 @@ SEEDS = click.IntRange(0, 2**63 - 1)
 )
 @click.option(
     "--lookahead-steps",
-    type=click.IntRange(min=0),
+    type=count(0),
     default=0,
     show_default=True,
     help="Show per chunk the forecast of the plan this many chunks ahead; never changes what is generated.",
@@ -85,7 +86,7 @@ SEEDS = click.IntRange(0, 2**63 - 1)
 )
 @click.option(
     "--num-samples",
-    type=click.IntRange(min=1),
+    type=count(1),
     default=1,
     show_default=True,
     help="Samples to draw, in one batch; each is what it would be alone.",
