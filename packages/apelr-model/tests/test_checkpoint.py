@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import pickle
 import shutil
 import struct
@@ -17,6 +18,7 @@ from apelr_model import (
     Checkpoint,
     CheckpointError,
     V1Config,
+    V2Config,
     archive,
     build_model,
     checkpoint_checks,
@@ -73,6 +75,12 @@ def edited(saved, tmp_path):
         return path
 
     return edit
+
+
+def filled(content, name, where):
+    """A good file's content with minus infinity at some places of a tensor."""
+    content["model"][name][where] = -math.inf
+    return content
 
 
 def refusal(path):
@@ -268,6 +276,27 @@ class TestStrictness:
     def test_numbers_that_are_not_finite(self, edited, number):
         path = edited(lambda content: content["model"].update({"head.out_proj.bias": torch.full((4,), number)}))
         assert refusal(path) == f"{path}: tensor head.out_proj.bias holds NaN or plus infinity"
+
+    @pytest.mark.parametrize("name", ["head.plan_vocab_bias", "planner.initial_logits", "planner.transition_logits"])
+    def test_minus_infinity_is_a_probability_of_zero_but_not_in_a_whole_row(self, edited, name):
+        some = edited(lambda content: filled(content, name, (..., 0)))
+        assert load_checkpoint(some).model[name].flatten()[0] == -math.inf
+        whole = edited(lambda content: filled(content, name, 0 if content["model"][name].dim() == 2 else ...))
+        assert refusal(whole) == f"{whole}: tensor {name} has a row of minus infinity alone: it leaves no choice"
+
+    @pytest.mark.parametrize("name", ["executor.token_emb.weight", "planner.context_proj.bias", "head.state_proj.bias"])
+    def test_minus_infinity_elsewhere(self, edited, name):
+        path = edited(lambda content: filled(content, name, 0))
+        reason = "holds minus infinity, which only a planner's logits and a head's biases may"
+        assert refusal(path) == f"{path}: tensor {name} {reason}"
+
+    @pytest.mark.parametrize("value", [-1.0, 0.0, 1e-38, 1e38, -math.inf, math.inf, math.nan])
+    def test_a_stored_planner_temperature(self, make_model, tmp_path, value):
+        model = make_model(kind=V2Config)
+        model.planner.temperature.fill_(value)
+        checkpoint = Checkpoint(model_config=model.config, vocab_size=11, step=0, model=model.state_dict())
+        path = save_checkpoint(tmp_path, checkpoint)
+        assert refusal(path).startswith(f"{path}: tensor planner.temperature ")
 
 
 class TestHostile:

@@ -10,6 +10,7 @@ from apelr_model.chunks import ChunkRule
 from apelr_model.emissions import mixtures
 from apelr_model.errors import ImpossibleObservationError
 from apelr_model.losses import chunk_cross_entropy, symmetric_kl
+from apelr_model.nan_check import refuse_nan
 from apelr_model.planner_lm import PlannerLM, Reading
 from apelr_model.planner_versions import V1Planner
 from apelr_model.policy import PlanPolicy
@@ -38,7 +39,8 @@ class BatchStatistics(NamedTuple):
 def read_batch(model: PlannerLM, batch: TokenBatch, *, policy: PlanPolicy | None = None) -> BatchStatistics:
     """Read a batch from its rows' starts.
 
-    Raises ImpossibleObservationError where a target has probability zero under every plan state.
+    Raises ImpossibleObservationError where a target has probability zero under every plan state, and NonFiniteError
+    where a model in eval mode gives NaN; in training the loss names the term and the step.
     """
     valid = batch.valid
     padded = not bool(valid.all())
@@ -50,6 +52,8 @@ def read_batch(model: PlannerLM, batch: TokenBatch, *, policy: PlanPolicy | None
         policy=policy,
         keep_state=False,
     )
+    if not model.training:
+        refuse_nan(reading, valid)
     filtered = reading.filtered
     on_filter = valid.to(filtered.log_belief.device)
     token_nll = -filtered.token_log_prob[on_filter]

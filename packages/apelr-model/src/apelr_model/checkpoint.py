@@ -111,7 +111,8 @@ def save_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Path:
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write one checkpoint file under any name, in place of what is there; complete or not at all, as a save is.
 
-    It names the versions of the libraries that write it, whatever `checkpoint` was read from. Raises OSError; CheckpointError where what reached the disk is damaged.
+    It names the versions of the libraries that write it, whatever `checkpoint` was read from. Raises OSError;
+    CheckpointError where what reached the disk is damaged.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:

@@ -1,6 +1,7 @@
 """Is a checkpoint's content what it says: keys, types, config, tensors and training state."""
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any
@@ -12,6 +13,7 @@ from apelr_model.build import build_model
 from apelr_model.config import ModelConfig
 from apelr_model.errors import CheckpointError
 from apelr_model.plain_config import LARGEST_NUMBER, MODEL_VERSIONS, config_from_plain
+from apelr_model.policy import temperature_rule
 from apelr_model.shown import shown, shown_names
 
 __all__ = [
@@ -46,6 +48,12 @@ CONTENT_TYPES: dict[str, tuple[type, ...]] = {
 
 NUMBERS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 """What parameters may be made of."""
+IMPOSSIBLE = re.compile(
+    r"planner\.(initial|transition)_logits|head\.(bias|out_proj\.bias|plan_vocab_bias)"
+    r"|planner_(init|transition)_logits|out_proj\.bias|plan_vocab_bias|expert_heads\.\d+\.bias"
+)
+"""Tensors whose numbers may be minus infinity, a probability of zero: of today's model, then of the prototype's."""
+TEMPERATURE = "planner.temperature"
 CONTAINERS = (dict, list, tuple)
 DEEPEST, MOST_VALUES = 64, 1_000_000
 """Bounds on plain data: how deep it is nested, and how many values it has, those in several places counted in each."""
@@ -126,15 +134,27 @@ def compare_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor],
 def check_tensor(name: str, tensor: object, shape: Sequence[int], where: str) -> None:
     """Raise CheckpointError, naming `where` and the tensor, unless it has that shape and is made of usable numbers.
 
-    These are dense floating-point numbers (a view could declare more than its file holds), none NaN or plus infinity.
+    These are dense floating-point numbers (a view could declare more than its file holds), none NaN or infinite; but a
+    planner's logits and a head's biases may hold minus infinity, never a whole row of it. A temperature must be one.
     """
     if not isinstance(tensor, Tensor) or tensor.shape != torch.Size(shape):
         found = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
         raise CheckpointError(f"{where}: tensor {name} has shape {found}, the config needs {list(shape)}")
     if not (tensor.dtype in NUMBERS and tensor.layout == torch.strided and tensor.is_contiguous()):
         raise CheckpointError(f"{where}: tensor {name} is not a dense tensor of floating-point numbers")
-    if bool(tensor.isnan().any() or tensor.isposinf().any()):  # minus infinity is a probability of zero
+    if bool(tensor.isnan().any() or tensor.isposinf().any()):
         raise CheckpointError(f"{where}: tensor {name} holds NaN or plus infinity")
+    if bool(tensor.isneginf().any()):
+        if not IMPOSSIBLE.fullmatch(name):
+            raise CheckpointError(
+                f"{where}: tensor {name} holds minus infinity, which only a planner's logits and a head's biases may"
+            )
+        if bool(tensor.isneginf().all(-1).any()):
+            raise CheckpointError(f"{where}: tensor {name} has a row of minus infinity alone: it leaves no choice")
+    if name == TEMPERATURE:
+        _, value, rule, holds = temperature_rule(name, float(tensor))
+        if not holds:
+            raise CheckpointError(f"{where}: tensor {name} must be {rule}, got {value!r}")
 
 
 def check_plain(value: object, where: str, *, tensors: bool = False) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from apelr_model.belief import log_mean_state
 from apelr_model.emissions import state_log_probs
+from apelr_model.nan_check import refuse_nan
 from apelr_model.planner_lm import ModelState, PlannerLM, Reading
 from apelr_model.policy import PlanPolicy
 from apelr_model.slices import in_slices
@@ -56,7 +57,8 @@ def score_continuations(
     longer than what is read at once is read in segments, with state and belief carried on. What a score is does not
     depend on the batch. Without `find_greedy` no time is spent on `is_greedy`, which is then False. `policy` says how
     the belief is used (None: the model's own). Sets the model to eval mode. Raises ValueError for an empty context,
-    an id outside the vocabulary, a batch size below 1, or a policy that the model does not have.
+    an id outside the vocabulary, a batch size below 1, or a policy that the model does not have; NonFiniteError where
+    the model gives NaN.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be >= 1, got {batch_size}")
@@ -148,13 +150,10 @@ def _read(
     """Read the targets `part` of ids [B, T + 1], of which each row has `lengths` [B]."""
     counts = _inside(lengths, part)
     ragged = None if bool((counts == part.stop - part.start).all()) else counts
-    return model.read(
-        ids[:, part],
-        ids[:, part.start + 1 : part.stop + 1],
-        state=state,
-        lengths=ragged,
-        policy=policy,
-    )
+    targets = ids[:, part.start + 1 : part.stop + 1]
+    reading = model.read(ids[:, part], targets, state=state, lengths=ragged, policy=policy)
+    refuse_nan(reading, torch.arange(targets.shape[1], device=ids.device) < counts.unsqueeze(1))
+    return reading
 
 
 def _inside(lengths: Tensor, part: slice) -> Tensor:

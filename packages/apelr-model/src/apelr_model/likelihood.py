@@ -8,6 +8,7 @@ from torch import Tensor
 
 from apelr_model.batches import TokenBatch
 from apelr_model.errors import ImpossibleObservationError
+from apelr_model.nan_check import refuse_nan
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.scoring import eval_mode
@@ -31,8 +32,8 @@ def mean_nll(model: PlannerLM, batches: Iterable[TokenBatch], *, policy: PlanPol
     """NLL over all batches, in memory that does not grow with the rows' length (a transformer's keys aside).
 
     `policy` says how the belief is used (None: the model's own). Leaves the model in the mode (train or eval) it was
-    in and draws no random number. Raises ValueError for no batch, and ImpossibleObservationError where a target has
-    probability zero.
+    in and draws no random number. Raises ValueError for no batch, ImpossibleObservationError where a target has
+    probability zero, and NonFiniteError where the model gives NaN.
     """
     total, targets = 0.0, 0
     with eval_mode(model):
@@ -61,6 +62,7 @@ def _log_prob(model: PlannerLM, batch: TokenBatch, policy: PlanPolicy | None) ->
             policy=policy,
             keep_state=width > SEGMENT,
         )
+        refuse_nan(reading, batch.valid[:, here])
         state = reading.state
         found.append(reading.filtered.token_log_prob)
     log_probs = torch.cat(found, dim=1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from apelr_model.batch_statistics import mixture_statistics, read_batch, recognizer_kl
 from apelr_model.batches import TokenBatch
 from apelr_model.losses import belief_entropy, kl_to_uniform
+from apelr_model.nan_check import refuse_nan
 from apelr_model.planner import FilterPlanner, observed_targets
 from apelr_model.planner_lm import PlannerLM, Reading
 from apelr_model.planner_versions import V1Planner
@@ -45,7 +46,8 @@ def score(
     """ids x_0 ... x_T (two or more) -> Score of the targets x_1 ... x_T. Any length; sets the model to eval mode.
 
     `policy` says how the belief is used (None: the model's own). Raises ValueError for fewer than two ids, an id
-    outside the vocabulary, a policy that the model does not have, or `with_trellis` where it has no chain of plans.
+    outside the vocabulary, a policy that the model does not have, or `with_trellis` where it has no chain of plans;
+    NonFiniteError where the model gives NaN.
     """
     if len(ids) < 2:
         raise ValueError(f"scoring needs at least 2 ids (one to read, one to predict), got {len(ids)}")
@@ -61,6 +63,7 @@ def score(
     for start in range(0, len(ids) - 1, SEGMENT):
         end = min(start + SEGMENT, len(ids) - 1)
         reading = model.read(row[:, start:end], row[:, start + 1 : end + 1], state=state, policy=policy)
+        refuse_nan(reading)
         state = reading.state
         log_probs.append(reading.filtered.token_log_prob[0])
         beliefs.append(reading.filtered.log_belief[0])
@@ -136,8 +139,8 @@ def evaluate(
     """NLL and planner diagnostics over all batches; `text_bytes` is what their targets stand for, in all.
 
     `policy` says how the belief is used (None: the model's own). Leaves the model in the mode (train or eval) it was
-    in and draws no random number. Raises ValueError for no batch and ImpossibleObservationError where a target has
-    probability zero.
+    in and draws no random number. Raises ValueError for no batch, ImpossibleObservationError where a target has
+    probability zero, and NonFiniteError where the model gives NaN.
     """
     sums = dict.fromkeys(("nll", "belief_entropy", "plan_mi", "chunk_bow", "chunk_post_kl"), 0.0)
     usage = torch.zeros(model.num_plan_states, dtype=torch.float64)

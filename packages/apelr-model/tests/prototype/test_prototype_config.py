@@ -165,7 +165,7 @@ def test_fields_of_another_type_or_against_a_rule(v1, name, value, message):
     [
         ("num_experts", 5, "num_experts must be null or num_plan_states (3), got 5"),
         ("token_filtering", 1, "model_config.token_filtering must be bool, got 1"),
-        ("planner_temperature", 0, "planner_temperature must be > 0 and finite, got 0.0"),
+        ("planner_temperature", 0, "planner_temperature must be between 1e-28 and 1e+28, got 0.0"),
         ("lookahead_feedback_scale", 1.5, "lookahead_feedback_scale must be between 0 and 1, got 1.5"),
     ],
 )

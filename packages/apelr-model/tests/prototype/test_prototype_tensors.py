@@ -1,5 +1,7 @@
 """The prototype's tensors: names, shapes, what may be missing, and where each goes."""
 
+import math
+
 import pytest
 import torch
 
@@ -136,6 +138,25 @@ def test_unexpected_tensors_are_refused_unless_allowed(make_content, write):
         (1, "out_proj.bias", torch.zeros(1).expand(11), "is not a dense tensor of floating-point numbers"),
         (1, "out_proj.bias", torch.full((11,), float("nan")), "holds NaN or plus infinity"),
         (2, "expert_heads.1.bias", torch.full((11,), float("inf")), "holds NaN or plus infinity"),
+        (1, "out_proj.bias", torch.full((11,), -math.inf), "has a row of minus infinity alone: it leaves no choice"),
+        (
+            2,
+            "expert_heads.1.bias",
+            torch.full((11,), -math.inf),
+            "has a row of minus infinity alone: it leaves no choice",
+        ),
+        (
+            1,
+            "planner_init_logits",
+            torch.full((3,), -math.inf),
+            "has a row of minus infinity alone: it leaves no choice",
+        ),
+        (
+            2,
+            "planner_boundary_proj.bias",
+            torch.tensor([0.0, -math.inf, 0.0]),
+            "holds minus infinity, which only a planner's logits and a head's biases may",
+        ),
         (2, "expert_heads.1.weight", torch.zeros(11, 8), "has shape [11, 8], the config needs [11, 7]"),
     ],
 )
