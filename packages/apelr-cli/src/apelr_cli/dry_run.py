@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from apelr_cli.memory_check import check_text_fits_memory
+from apelr_cli.model_size import describe_costs
 from apelr_cli.resuming import plan_run
 from apelr_cli.run_config import RunConfig
 from apelr_cli.run_folder import RunFolder
@@ -27,11 +28,10 @@ def describe_run(
     vocab_size = config.tokenizer.vocab_size
     with torch.device("meta"):
         model = build_model(config.model, vocab_size)
-    parts, flops = count_costs(model, train.seq_len)
-    yield f"model      {config.model.version}: {sum(parts.values()):,} parameters with a vocabulary of {vocab_size:,}"
-    yield "           " + ", ".join(f"{name} {count:,}" for name, count in parts.items())
-    millions = ", ".join(f"{name} {count / 1e6:.3g}" for name, count in flops.items())
-    yield f"           {sum(flops.values()) / 1e6:.3g} MFLOPs a token forwards: {millions}"
+    costs = count_costs(model, train.seq_len)
+    first, *others = describe_costs(model, costs)
+    yield f"model      {first}"
+    yield from (f"           {line}" for line in others)
     if isinstance(config.model, V1Config | V2Config):
         yield f"           {config.model.num_plan_states} plan states, chunks of {config.model.chunk_size} tokens"
     yield f"tokenizer  {config.tokenizer.type}, at most {vocab_size:,} ids, fitted on the training text"
@@ -47,7 +47,7 @@ def describe_run(
         f"{targets:,} targets a step, {targets * train.max_steps:,} in all"
     )
     yield f"           {train.grad_accum_steps} micro-batch(es) a step, {train.precision}, on {device}"
-    state = 16 * sum(parts.values()) / 2**20
+    state = 16 * sum(costs.parameters.values()) / 2**20
     yield f"memory     {state:,.0f} MiB for parameters, gradients and optimizer, activations aside"
     origin = config.train.resume_from
     if origin and not resume and not Path(origin).exists():

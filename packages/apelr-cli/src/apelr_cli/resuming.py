@@ -9,7 +9,7 @@ import torch
 from apelr_cli.run_config import RunConfig, differences, to_plain
 from apelr_cli.run_folder import RunError, RunFolder
 from apelr_data import open_corpus
-from apelr_model import Checkpoint, Trainer, check_precision, load_checkpoint
+from apelr_model import Checkpoint, Trainer, V2Config, check_precision, load_checkpoint
 
 __all__ = ["RunPlan", "check_same_data", "plan_run", "restore", "start_from"]
 
@@ -73,6 +73,7 @@ def start_from(trainer: Trainer, checkpoint: Checkpoint, config: RunConfig) -> l
     A file of the prototype has a model configuration alone.
     """
     restore(trainer, checkpoint, restore_rng=False)
+    trainer.model.set_schedule(trainer.step, trainer.optim.max_steps)  # the new run's, from its first checkpoint on
     now = to_plain(config)
     if checkpoint.run_config:
         return differences(checkpoint.run_config, now)
@@ -116,5 +117,23 @@ def _find_origin(config: RunConfig) -> Checkpoint:
             f"train.max_steps is {config.train.max_steps}, but train.resume_from is at step {checkpoint.step}: "
             "raise train.max_steps"
         )
+    _refuse_second_scale(checkpoint, config, path)
     checkpoint.check_fits(config.model, str(path))
     return checkpoint
+
+
+def _refuse_second_scale(checkpoint: Checkpoint, config: RunConfig, path: Path) -> None:
+    """Raise RunError where the evidence of the prototype's V2, scaled already in the weights, would be scaled again.
+
+    A converted file has no run's config either. In a run of today the scale is a setting that may change.
+    """
+    if checkpoint.run_config or not isinstance(checkpoint.model_config, V2Config):
+        return
+    if not isinstance(config.model, V2Config):
+        return
+    ours, theirs = config.model.planner_context_scale, checkpoint.model_config.planner_context_scale
+    if ours != theirs:
+        raise RunError(
+            f"model.planner_context_scale is {ours:g}, but in {path} it is {theirs:g}: the prototype's scale is part of "
+            f"these weights and would count twice; use --set model.planner_context_scale={theirs:g}"
+        )

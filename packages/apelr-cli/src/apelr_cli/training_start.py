@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from apelr_cli.model_size import describe_costs
 from apelr_cli.model_tokenizer import find_tokenizer
 from apelr_cli.packing_progress import packing_progress
 from apelr_cli.reporting import Reporter
@@ -13,7 +14,7 @@ from apelr_cli.run_folder import RunFolder
 from apelr_cli.signals import StopRequest, StopTraining
 from apelr_cli.training_data import TrainingData, prepare_data
 from apelr_cli.training_run import TrainingRun
-from apelr_model import Trainer, build_model
+from apelr_model import Trainer, build_model, count_costs
 
 __all__ = ["train_run"]
 
@@ -75,6 +76,7 @@ def _set_up(
     reporter.lossless = data.tokenizer.lossless
     torch.manual_seed(config.seed)
     model = build_model(config.model, data.tokenizer.vocab_size).to(device)
+    reporter.say("; ".join(describe_costs(model, count_costs(model, config.train.seq_len))))
     trainer = Trainer(model, config.train, config.train.weights)
     if plan.resumed:
         check_same_data(plan.resumed, data.identity())

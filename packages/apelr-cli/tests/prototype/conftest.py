@@ -12,7 +12,7 @@ import torch
 V1, V2 = "v1_filtered_mixture", "v2_planner_required"
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 SIZES = {"num_plan_states": 3, "chunk_size": 4, "token_dim": 5, "hidden_dim": 7, "num_layers": 1, "dropout": 0.1}
-PLANNER = {"planner_context_scale": 1.0, "planner_self_bias": 1.5, "eps": 1e-9}
+PLANNER = {"planner_self_bias": 1.5, "eps": 1e-9}
 LOOKAHEAD = {"lookahead_horizon": 2, "lookahead_feedback_scale": 0.25, "async_planner": True}
 OF_V2 = {"num_experts": 3, "future_horizon_chunks": 2, "planner_temperature": 1.0, "token_filtering": True, **LOOKAHEAD}
 
@@ -80,6 +80,7 @@ def make_prototype(tmp_path: Path) -> Callable[..., Path]:
         *,
         metadata: bool = True,
         tokenizer_name: str | None = "tokenizer.json",
+        context_scale: float = 1.0,
         change: Callable[[dict[str, Any]], Any] = lambda content: None,
     ) -> Path:
         folder = tmp_path / "old"
@@ -89,7 +90,8 @@ def make_prototype(tmp_path: Path) -> Callable[..., Path]:
             (folder / tokenizer_name).write_text(text, encoding="utf-8")
         vocab_size = 25 if kind == "char" else 27
         state = tensors(version, vocab_size)
-        config = {"vocab_size": vocab_size, **SIZES, **PLANNER, **({"fusion_dim": 6} if version == V1 else OF_V2)}
+        planner = {**PLANNER, "planner_context_scale": context_scale}
+        config = {"vocab_size": vocab_size, **SIZES, **planner, **({"fusion_dim": 6} if version == V1 else OF_V2)}
         content: dict[str, Any] = {
             "model_state_dict": state,
             "model_config": config,

@@ -170,6 +170,64 @@ def test_training_goes_on_from_one(
     assert steps == ({60, 63} if version.startswith("v1") else {3, 60, 63})
 
 
+@pytest.fixture
+def train_on(
+    apelr: Run, write_config: Callable[[str], Path], tmp_path: Path, device: str
+) -> Callable[[Path, str], Result]:
+    """Starts a V2 run in `tmp_path / "run"` from a file, with more settings of its model."""
+
+    def train(origin: Path, settings: str) -> Result:
+        (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 40, encoding="utf-8")
+        values = {"device": device, "version": "v2_planner_required", "origin": origin}
+        config = CONFIG.format(**values, fusion=settings, text=tmp_path / "text.txt")
+        return apelr("train", "--config", write_config(config), "--out", tmp_path / "run")
+
+    return train
+
+
+@pytest.mark.parametrize("converted", [False, True])
+def test_the_evidence_of_v2_is_not_scaled_twice(
+    apelr: Run, make_prototype: Make, train_on: Callable[[Path, str], Result], tmp_path: Path, converted: bool
+) -> None:
+    origin = make_prototype("v2_planner_required", context_scale=0.5)
+    if converted:
+        assert apelr("convert", origin, tmp_path / "new.pt").exit_code == 0
+        origin = tmp_path / "new.pt"
+    refused = train_on(origin, ", planner_context_scale: 0.5")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        f"Error: model.planner_context_scale is 0.5, but in {origin} it is 1: the prototype's scale is part of these "
+        "weights and would count twice; use --set model.planner_context_scale=1\n",
+    )
+    assert not (tmp_path / "run").exists()
+    taken_up = train_on(origin, "")
+    assert taken_up.exit_code == 0, taken_up.stderr
+    first = load_checkpoint(tmp_path / "run" / "checkpoints" / "step-00000060.pt")
+    for name in ("planner.context_proj.weight", "planner.context_proj.bias"):
+        assert first.model[name].equal(load_checkpoint(origin).model[name])
+
+
+def test_the_scale_of_a_run_of_today_may_change(
+    make_prototype: Make, train_on: Callable[[Path, str], Result], tmp_path: Path
+) -> None:
+    assert train_on(make_prototype("v2_planner_required"), "").exit_code == 0
+    own = tmp_path / "own"
+    (tmp_path / "run").rename(own)
+    result = train_on(own / "checkpoints" / "step-00000060.pt", ", planner_context_scale: 0.5")
+    assert result.exit_code == 0, result.stderr
+    assert "model.planner_context_scale" in result.stderr
+
+
+def test_the_first_checkpoint_has_the_new_run_s_temperature(
+    make_prototype: Make, train_on: Callable[[Path, str], Result], tmp_path: Path
+) -> None:
+    settings = ", plan_temperature_start: 4.0, plan_temperature_end: 0.5"
+    result = train_on(make_prototype("v2_planner_required"), settings)
+    assert result.exit_code == 0, result.stderr
+    first = load_checkpoint(tmp_path / "run" / "checkpoints" / "step-00000060.pt")
+    assert float(first.model["planner.temperature"]) == pytest.approx(4.0 - 3.5 * 60 / 63)
+
+
 def test_training_on_finds_another_size_before_it_reads_text(
     apelr: Run, make_prototype: Make, write_config: Callable[[str], Path], tmp_path: Path, device: str
 ) -> None:
