@@ -17,7 +17,7 @@ from apelr_model import (
     policy_fields,
 )
 
-__all__ = ["PlanChoice", "choose_lookahead", "choose_policy"]
+__all__ = ["PlanChoice", "check_has_chain", "choose_lookahead", "choose_policy"]
 
 
 class PlanChoice(NamedTuple):
@@ -74,6 +74,12 @@ def choose_lookahead(model: PlannerLM, steps: int, beside: bool | None) -> bool:
     if beside is None:
         return isinstance(model.config, V2Config) and model.config.async_planner
     return beside
+
+
+def check_has_chain(model: PlannerLM, option: str) -> None:
+    """Raise click.UsageError where `option` needs a chain of plans, which the model has not."""
+    if not _has_chain(model):
+        raise click.UsageError(f"{option} is not for {model.config.version}, which has no chain of plans")
 
 
 def _changes(policy: PlanPolicy, *, freeze_planner: bool) -> Iterator[str]:

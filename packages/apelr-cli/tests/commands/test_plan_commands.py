@@ -140,7 +140,26 @@ def test_refusals_are_one_line_that_names_the_option(
         assert result.stderr.splitlines()[-1].startswith(f"Error: {message}")
 
 
-def test_a_control_has_nothing_to_foresee_or_freeze(apelr: Run, make_checkpoint: Make) -> None:
+def test_a_freeze_far_beyond_the_text(apelr: Run, make_checkpoint: Make) -> None:
+    run = make_checkpoint(config=V2)
+    arguments = ("score", "--checkpoint", run, "--text", "a cat", "--format", "json")
+    (late,) = records(apelr(*arguments, "--freeze-after", 2**62))
+    (plain,) = records(apelr(*arguments))
+    assert late["tokens"] == plain["tokens"]
+    for value in (2**62 + 1, 99999999999999999999):
+        result = apelr(*arguments, "--freeze-after", value)
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[-1].startswith("Error: Invalid value for '--freeze-after'")
+
+
+def test_a_control_has_nothing_to_foresee_to_freeze_or_to_trace(apelr: Run, make_checkpoint: Make) -> None:
+    for version in ("transformer_lm", "mixture_of_softmaxes"):
+        run = make_checkpoint(config=CONFIGS[version])
+        for kind in ("smoothed", "viterbi"):
+            result = apelr("score", "--checkpoint", run, "--text", "a cat", "--plan", kind)
+            assert result.exit_code == 2
+            message = f"Error: --plan {kind} is not for {version}, which has no chain of plans"
+            assert result.stderr.splitlines()[-1] == message
     run = make_checkpoint(config=CONFIGS["transformer_lm"])
     for options, start in (
         (("--lookahead-steps", 2), "--lookahead-steps is not for transformer_lm, which has no plan to foresee"),

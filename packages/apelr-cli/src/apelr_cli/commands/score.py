@@ -70,13 +70,15 @@ def score(
         _check_unforced(shown_plan, plan)
     from apelr_cli.console import result_stream
     from apelr_cli.loading import load_model
-    from apelr_cli.plan_choice import choose_policy
+    from apelr_cli.plan_choice import check_has_chain, choose_policy
     from apelr_cli.scoring_output import LOSSY, json_pieces, score_ids, text_pieces
     from apelr_cli.user_input import read_ids, read_text
 
     if text_file is not None:
         text = read_text(text_file)
     loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected)
+    if shown_plan != "filtered":
+        check_has_chain(loaded.model, f"--plan {shown_plan}")
     choice = choose_policy(loaded.model, plan)
     ids, text_bytes = [], None
     if ids_file is not None:
