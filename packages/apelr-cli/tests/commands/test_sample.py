@@ -17,7 +17,7 @@ from click.testing import Result
 
 from apelr_cli.commands.sample import sample
 from apelr_cli.loading import load_model
-from apelr_model import SamplingSettings, forecast
+from apelr_model import SamplingSettings, V2Config, forecast
 from apelr_tokenizers import Tokenizer
 
 Run = Callable[..., Result]
@@ -66,6 +66,42 @@ def test_a_json_line_holds_every_id_and_token(apelr: Run, make_checkpoint: Make,
             assert token["chunk"] == position // 3
             assert sum(token["belief"]) == pytest.approx(1)
         assert record["lookahead"] == []
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_settings_that_float32_rounds_to_zero_take_the_most_likely_token(
+    apelr: Run, make_checkpoint: Make, version: str
+) -> None:
+    config = V2Config(num_plan_states=3, chunk_size=3, token_dim=5, hidden_dim=7) if version == "v2" else None
+    prompt = ("--prompt", "a cat", "--max-new-tokens", 12, "--format", "json")
+    arguments = ("sample", "--checkpoint", make_checkpoint(config=config), *prompt)
+    (greedy,) = records(apelr(*arguments, "--temperature", 0))
+    for value in ("1e-39", "1e-46", "1e-300"):
+        (top,) = records(apelr(*arguments, "--top-p", value))
+        assert top["ids"] == greedy["ids"]
+        (cold,) = records(apelr(*arguments, "--temperature", value))
+        # V1 mixes its states' own most likely tokens, which need not be the mixture's.
+        assert cold["ids"] == greedy["ids"] if version == "v2" else len(cold["ids"]) > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--async-lookahead",), "--async-lookahead shows nothing without forecasts: give --lookahead-steps N too"),
+        (("--async-lookahead", "--lookahead-steps", 0), "--async-lookahead shows nothing without forecasts"),
+        (("--max-new-tokens", 10**20), "Invalid value for '--max-new-tokens'"),
+        (("--lookahead-steps", 10**20), "Invalid value for '--lookahead-steps'"),
+        (("--num-samples", 10**20), "Invalid value for '--num-samples'"),
+        (("--lookahead-horizon", 10**400), "Invalid value for '--lookahead-horizon'"),
+    ],
+)
+def test_options_without_a_use_and_counts_without_a_meaning_are_refused(
+    apelr: Run, make_checkpoint: Make, options: tuple[object, ...], message: str
+) -> None:
+    result = apelr("sample", "--checkpoint", make_checkpoint(), "--prompt", "a", *options)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {message}")
 
 
 def test_several_texts_have_a_line_before_each(apelr: Run, make_checkpoint: Make) -> None:
