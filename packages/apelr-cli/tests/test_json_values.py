@@ -1,10 +1,13 @@
 import json
 import math
 
-import numpy as np
 import pytest
 
 from apelr_cli.json_values import as_json
+
+
+class Float(float):
+    """A kind of float, as numpy's are."""
 
 
 @pytest.mark.parametrize("value", [None, True, 3, "é", 0.5, [1, "a"], {"a": [None, {"b": 1.5}]}])
@@ -13,7 +16,7 @@ def test_what_json_has_stays(value: object) -> None:
     assert json.loads(json.dumps(as_json(value), allow_nan=False)) == value
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan")])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, Float("nan")])
 def test_numbers_that_are_not_finite_are_null_at_any_depth(value: float) -> None:
     assert as_json(value) is None
     assert as_json({"a": [(1.0, value)], "b": value}) == {"a": [[1.0, None]], "b": None}
@@ -21,4 +24,4 @@ def test_numbers_that_are_not_finite_are_null_at_any_depth(value: float) -> None
 
 def test_tuples_are_lists_and_keys_text() -> None:
     assert as_json({1: (2, (3,))}) == {"1": [2, [3]]}
-    assert type(as_json(np.float64(1.5))) is float
+    assert type(as_json(Float(1.5))) is float
