@@ -134,6 +134,6 @@ def _refuse_second_scale(checkpoint: Checkpoint, config: RunConfig, path: Path) 
     ours, theirs = config.model.planner_context_scale, checkpoint.model_config.planner_context_scale
     if ours != theirs:
         raise RunError(
-            f"model.planner_context_scale is {ours:g}, but in {path} it is {theirs:g}: the prototype's scale is part of "
-            f"these weights and would count twice; use --set model.planner_context_scale={theirs:g}"
+            f"model.planner_context_scale is {ours}, but in {path} it is {theirs:g}: the prototype's scale is part "
+            f"of these weights and would count twice; use --set model.planner_context_scale={theirs:g}"
         )

@@ -413,6 +413,17 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(train: Train, tmp_path:
     assert all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
 
 
+def test_a_run_says_what_its_model_costs(train: Train, tmp_path: Path) -> None:
+    result = train("--out", tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    line = next(line for line in result.stderr.splitlines() if "MFLOPs" in line)
+    assert f"v1_filtered_mixture: {about['parameters']['total']:,} parameters with a vocabulary of " in line
+    assert f"; {about['flops_per_token']['total'] / 1e6:.3g} MFLOPs a token forwards: executor " in line
+    assert line in "; ".join(
+        train("--dry-run", "--set", f"tokenizer.vocab_size={about['vocab_size']}").stdout.split("\n           ")
+    )
+
+
 def test_dry_run_writes_nothing_and_asks_no_network(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

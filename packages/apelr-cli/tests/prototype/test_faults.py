@@ -76,6 +76,23 @@ def embedded(change: Callable[[torch.Tensor], Any]) -> Callable[[Path], None]:
     )
 
 
+def impossible(*names: str, row: int | None = None) -> Callable[[Path], None]:
+    """Puts minus infinity into a whole vector, or one row of a matrix, of the tensor that has one of the names."""
+
+    def change(content: dict[str, Any]) -> None:
+        tensor = next(tensors(content)[name] for name in names if name in tensors(content))
+        (tensor if row is None or tensor.dim() == 1 else tensor[row]).fill_(float("-inf"))
+
+    return edited(change)
+
+
+def too_large(content: dict[str, Any]) -> None:
+    """Weights of a head that are finite, but not their products."""
+    names = ("head.out_proj.weight", "out_proj.weight", "expert_heads.0.weight")
+    weight = next(tensors(content)[name] for name in names if name in tensors(content))
+    weight.copy_(3e38 * weight.sign())
+
+
 def written(content: bytes) -> Callable[[Path], Any]:
     return lambda path: path.write_bytes(content)
 
@@ -446,7 +463,7 @@ CONFIGS = [
         "a temperature of zero",
         (OLD_V2,),
         of_config(planner_temperature=0.0),
-        INVALID + "planner_temperature must be > 0 and finite, got 0.0",
+        INVALID + "planner_temperature must be between 1e-28 and 1e+28, got 0.0",
     ),
 ]
 TENSORS = [
@@ -473,6 +490,30 @@ TENSORS = [
         EVERY,
         embedded(lambda t: t.clone().fill_(float("inf"))),
         "{path}: tensor {embedding} holds NaN or plus infinity",
+    ),
+    Fault(
+        "minus infinity in a weight",
+        EVERY,
+        embedded(lambda t: t.clone().fill_(float("-inf"))),
+        "{path}: tensor {embedding} holds minus infinity, which only a planner's logits and a head's biases may",
+    ),
+    Fault(
+        "no first plan state that is possible",
+        EVERY,
+        impossible("planner.initial_logits", "planner_init_logits"),
+        "{path}: tensor planner",
+    ),
+    Fault(
+        "no next plan state that is possible",
+        EVERY,
+        impossible("planner.transition_logits", "planner_transition_logits", row=1),
+        "{path}: tensor planner",
+    ),
+    Fault(
+        "no token that is possible",
+        EVERY,
+        impossible("head.plan_vocab_bias", "plan_vocab_bias", "expert_heads.1.bias", row=1),
+        "{path}: tensor ",
     ),
     Fault(
         "whole numbers in a weight",
@@ -649,6 +690,26 @@ def test_a_checkpoint_is_refused(
     assert str(caught.value).startswith(message)
     assert str(caught.value).isprintable()
     check_command(path, message)
+
+
+@pytest.mark.parametrize("form", EVERY)
+def test_weights_that_overflow_give_no_figure(
+    apelr: Callable[..., Result], good_file: Callable[[str], Path], tmp_path: Path, form: str
+) -> None:
+    path, file = good_file(form), tmp_path / "text.txt"
+    edited(too_large)(path)
+    load_checkpoint(path)
+    file.write_text("the cat sat on the mat. " * 4, encoding="utf-8")
+    message = "Error: the model's log-probabilities hold NaN; its parameters are damaged"
+    for command in (
+        ("score", "--text", "the cat"),
+        ("score", "--text", "the cat", "--format", "json"),
+        ("eval", "--file", file, "--seq-len", 8),
+        ("eval", "--file", file, "--seq-len", 8, "--no-diagnostics", "--format", "json"),
+    ):
+        result: Result = apelr(*command, "--checkpoint", path, "--device", "cpu")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.splitlines()[-1] == message
 
 
 @each(TOKENIZERS)
