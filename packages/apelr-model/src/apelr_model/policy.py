@@ -7,7 +7,8 @@ from apelr_model.rules import COUNT_RULE, LARGEST_COUNT, Rule, check_rules
 
 __all__ = ["EXACT", "PlanPolicy", "temperature_rule"]
 
-SMALLEST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-28, 1e28
+LARGEST_TEMPERATURE = 1e28
+SMALLEST_TEMPERATURE = 1 / LARGEST_TEMPERATURE
 """Beyond these a model's own numbers (float32) could round a temperature to zero or infinity."""
 
 
