@@ -205,7 +205,6 @@ class TrainingRun:
             self.reporter.say(f"for comparison, the same text: {name} {bits:.3f} bits/byte")
         return found
 
-
     def _write_diagnostics(self) -> None:
         """What the planner is worth on held-out text, on as many batches as a periodic evaluation reads."""
         limit = self.config.train.val_batches
