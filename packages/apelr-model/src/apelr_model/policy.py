@@ -7,7 +7,7 @@ from apelr_model.rules import COUNT_RULE, LARGEST_COUNT, Rule, check_rules
 
 __all__ = ["EXACT", "PlanPolicy", "temperature_rule"]
 
-LARGEST_TEMPERATURE = 1e28
+LARGEST_TEMPERATURE = 10**28
 SMALLEST_TEMPERATURE = 1 / LARGEST_TEMPERATURE
 """Beyond these a model's own numbers (float32) could round a temperature to zero or infinity."""
 
