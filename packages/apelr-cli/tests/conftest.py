@@ -5,7 +5,7 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def device(request: pytest.FixtureRequest) -> str:
     """The device that `--device` names."""
     return str(request.config.getoption("--device"))
+
+
+@pytest.fixture(autouse=True)
+def ordinary_arithmetic() -> Iterator[None]:
+    """A command run inside this process leaves tiny numbers counting as zero, which hypothesis cannot do with."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture
