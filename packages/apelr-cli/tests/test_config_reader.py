@@ -305,7 +305,7 @@ loops = {
     "out_dir": st.none() | texts,
 }
 v1 = st.builds(V1Config, num_plan_states=counts, planner_self_bias=weights, boundary_evidence=st.booleans())
-v2 = st.builds(V2Config, num_plan_states=counts, executor=executors, planner_temperature=rates)
+v2 = st.builds(V2Config, num_plan_states=counts, executor=executors, planner_temperature=st.floats(0.01, 100))
 pairs = st.one_of(
     st.tuples(v1, st.builds(V1TrainConfig, plan_mi_weight=weights, **loops)),
     st.tuples(v2, st.builds(V2TrainConfig, loss_weights=st.builds(V2LossWeights, plan_js_div=weights), **loops)),
