@@ -8,12 +8,11 @@ from torch import Tensor
 from apelr_model.batches import TokenBatch
 from apelr_model.chunks import ChunkRule
 from apelr_model.emissions import mixtures
-from apelr_model.errors import ImpossibleObservationError
 from apelr_model.losses import chunk_cross_entropy, symmetric_kl
-from apelr_model.nan_check import refuse_nan
 from apelr_model.planner_lm import PlannerLM, Reading
 from apelr_model.planner_versions import V1Planner
 from apelr_model.policy import PlanPolicy
+from apelr_model.reading_checks import refuse_impossible, refuse_nan
 from apelr_model.segments import Segments
 
 __all__ = ["BatchStatistics", "ChunkStarts", "chunk_starts", "mixture_statistics", "read_batch", "recognizer_kl"]
@@ -56,16 +55,11 @@ def read_batch(model: PlannerLM, batch: TokenBatch, *, policy: PlanPolicy | None
         refuse_nan(reading, valid)
     filtered = reading.filtered
     on_filter = valid.to(filtered.log_belief.device)
-    token_nll = -filtered.token_log_prob[on_filter]
-    if bool(torch.isposinf(token_nll).any()):
-        row, position = (int(i) for i in (filtered.token_log_prob == -torch.inf).nonzero()[0])
-        raise ImpossibleObservationError(
-            f"target {position} of row {row} has probability zero under every plan state: its NLL is infinite"
-        )
+    refuse_impossible(filtered.token_log_prob)
     return BatchStatistics(
         batch,
         reading,
-        token_nll,
+        -filtered.token_log_prob[on_filter],
         reading.hidden[valid],
         filtered.log_belief[on_filter],
         filtered.log_gate[on_filter],

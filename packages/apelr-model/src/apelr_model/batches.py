@@ -6,7 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["TokenBatch"]
+__all__ = ["SEGMENT", "TokenBatch"]
+
+SEGMENT = 1024
+"""Targets of each row that are read at once where a text may be long; state and belief run through."""
 
 
 class TokenBatch(NamedTuple):

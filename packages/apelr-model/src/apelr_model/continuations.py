@@ -7,17 +7,15 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from apelr_model.batches import SEGMENT
 from apelr_model.belief import log_mean_state
 from apelr_model.emissions import state_log_probs
-from apelr_model.nan_check import refuse_nan
 from apelr_model.planner_lm import ModelState, PlannerLM, Reading
 from apelr_model.policy import PlanPolicy
+from apelr_model.reading_checks import refuse_nan
 from apelr_model.slices import in_slices
 
 __all__ = ["Continuation", "ContinuationScore", "score_continuations"]
-
-SEGMENT = 1024
-"""Targets of a row read at once; state and belief run through, so that a row may have any length."""
 
 Row = tuple[int, ...]
 Item = TypeVar("Item")

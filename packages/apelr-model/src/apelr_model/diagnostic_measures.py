@@ -10,7 +10,6 @@ from apelr_model.batch_statistics import BatchStatistics, chunk_starts, mixture_
 from apelr_model.belief import log_mean_state, to_filter_dtype
 from apelr_model.config import V2Config
 from apelr_model.emissions import gate_information
-from apelr_model.future_contrast import future_contrastive
 from apelr_model.gate import log_gate
 from apelr_model.losses import belief_entropy, kl_to_uniform, state_persistence
 from apelr_model.plan_divergence import pairwise_js_sums
@@ -133,15 +132,8 @@ def measure_chunks(model: PlannerLM, found: BatchStatistics, means: Means, state
     means.add("boundary_entropy", belief_entropy(starts.log_belief[valid]).sum(), int(valid.sum()))
     same, boundaries = state_persistence(starts.state, valid)
     means.add("persistence", same, int(boundaries))
-    if isinstance(planner, V2Planner) and isinstance(model.config, V2Config) and int(boundaries):
-        contrast = future_contrastive(
-            starts.state,
-            planner.plan_state_emb.weight,
-            planner.future_proj(starts.summary.to(planner.future_proj.weight.dtype)),
-            horizon=model.config.future_horizon_chunks,
-            temperature=float(planner.temperature),
-            valid=starts.valid,
-        )
+    if isinstance(planner, V2Planner) and int(boundaries):
+        contrast = planner.future_contrast(starts.state, starts.summary, starts.valid)
         chunks = int(valid.sum())
         means.add("contrast", contrast * chunks, chunks)
 

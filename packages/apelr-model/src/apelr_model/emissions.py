@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from apelr_model.filter import log_mean_state, to_filter_dtype
+from apelr_model.belief import log_mean_state, to_filter_dtype
 from apelr_model.head import Head
 from apelr_model.linear_log_probs import linear_log_probs
 from apelr_model.slices import in_slices, recomputed, slice_limit, slice_rows

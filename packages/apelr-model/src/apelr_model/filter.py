@@ -13,9 +13,7 @@ from torch import Tensor
 from apelr_model.belief import (
     condition,
     cross_boundary,
-    forecast,
     log_mean_state,
-    log_normalize,
     to_filter_dtype,
 )
 from apelr_model.segments import Segments, build_segments
@@ -26,14 +24,8 @@ __all__ = [
     "FilterResult",
     "LogArithmetic",
     "check_filter_inputs",
-    "condition",
-    "cross_boundary",
     "filter_sequence",
-    "forecast",
-    "log_mean_state",
-    "log_normalize",
     "segments_of",
-    "to_filter_dtype",
     "where_true",
 ]
 

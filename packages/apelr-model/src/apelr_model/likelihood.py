@@ -6,17 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from apelr_model.batches import TokenBatch
-from apelr_model.errors import ImpossibleObservationError
-from apelr_model.nan_check import refuse_nan
+from apelr_model.batches import SEGMENT, TokenBatch
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.policy import PlanPolicy
+from apelr_model.reading_checks import refuse_impossible, refuse_nan
 from apelr_model.scoring import eval_mode
 
 __all__ = ["MeanNLL", "mean_nll"]
-
-SEGMENT = 1024
-"""Targets of each row read at once; state and belief run through."""
 
 
 class MeanNLL(NamedTuple):
@@ -66,10 +62,5 @@ def _log_prob(model: PlannerLM, batch: TokenBatch, policy: PlanPolicy | None) ->
         state = reading.state
         found.append(reading.filtered.token_log_prob)
     log_probs = torch.cat(found, dim=1)
-    impossible = log_probs == -torch.inf
-    if bool(impossible.any()):
-        row, position = (int(i) for i in impossible.nonzero()[0])
-        raise ImpossibleObservationError(
-            f"target {position} of row {row} has probability zero under every plan state: its NLL is infinite"
-        )
+    refuse_impossible(log_probs)
     return log_probs.sum()

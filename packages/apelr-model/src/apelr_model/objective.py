@@ -17,7 +17,6 @@ from apelr_model.batches import TokenBatch
 from apelr_model.chunks import ChunkRule
 from apelr_model.config import V2Config
 from apelr_model.errors import NonFiniteError
-from apelr_model.future_contrast import future_contrastive
 from apelr_model.losses import belief_entropy, kl_to_uniform
 from apelr_model.plan_divergence import plan_js_div
 from apelr_model.planner_lm import PlannerLM
@@ -132,12 +131,12 @@ def _v1_terms(
 def _v2_terms(
     model: PlannerLM, found: BatchStatistics, weights: V2LossWeights, totals: StepTotals, terms: LossTerms
 ) -> LossTerms:
-    planner, config = model.planner, model.config
-    if not isinstance(planner, V2Planner) or not isinstance(config, V2Config):
-        raise ValueError(f"loss weights of v2_planner_required do not fit a {config.version}")
+    planner = model.planner
+    if not isinstance(planner, V2Planner):
+        raise ValueError(f"loss weights of v2_planner_required do not fit a {model.config.version}")
     if any((weights.usage_balance, weights.boundary_entropy, weights.future_contrastive)):
         starts = chunk_starts(model, found)
-        terms = _chunk_start_terms(planner, config, starts, weights, totals, terms)
+        terms = _chunk_start_terms(planner, starts, weights, totals, terms)
     if weights.plan_js_div != 0:
         terms = terms._replace(plan_js_div=plan_js_div(model.head, found.hidden).sum() / totals.targets)
     if weights.rep_unlikelihood != 0:
@@ -151,7 +150,6 @@ def _v2_terms(
 
 def _chunk_start_terms(
     planner: V2Planner,
-    config: V2Config,
     starts: ChunkStarts,
     weights: V2LossWeights,
     totals: StepTotals,
@@ -164,14 +162,7 @@ def _chunk_start_terms(
     if weights.boundary_entropy != 0:
         terms = terms._replace(boundary_entropy=belief_entropy(starts.log_belief[valid]).sum() / totals.chunks)
     if weights.future_contrastive != 0:
-        contrast = future_contrastive(
-            starts.state,
-            planner.plan_state_emb.weight,
-            planner.future_proj(starts.summary.to(planner.future_proj.weight.dtype)),
-            horizon=config.future_horizon_chunks,
-            temperature=float(planner.temperature),
-            valid=starts.valid,
-        )
+        contrast = planner.future_contrast(starts.state, starts.summary, starts.valid)
         terms = terms._replace(future_contrastive=contrast / totals.micro_batches)
     return terms
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from apelr_model.belief import to_filter_dtype
 from apelr_model.emissions import state_log_probs
-from apelr_model.filter import to_filter_dtype
 from apelr_model.head import Head
 from apelr_model.slices import in_slices, slice_limit, slice_rows
 

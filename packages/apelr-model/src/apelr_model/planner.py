@@ -83,6 +83,7 @@ class FilterPlanner(Planner):
         self.initial_logits = nn.Parameter(torch.zeros(num_plan_states))
         self.transition_logits = nn.Parameter(self_bias * torch.eye(num_plan_states))
         self.context_proj = nn.Linear(hidden_dim, num_plan_states) if boundary_evidence else None
+        self._summed_width = hidden_dim if boundary_evidence and summary == "chunk_mean" else 0
         self.hard_fraction = 0.0
         """Share of sampled commitments at chunk starts, in training mode."""
 
@@ -115,12 +116,7 @@ class FilterPlanner(Planner):
         """log pi for every row."""
         log_belief = to_filter_dtype(self.log_initial()).expand(batch_size, -1)
         position = torch.zeros(batch_size, dtype=torch.long, device=self.initial_logits.device)
-        width = self.context_proj.in_features if self._sums_chunks and self.context_proj is not None else 0
-        return PlanState(log_belief, position, self.initial_logits.new_zeros(batch_size, width))
-
-    @property
-    def _sums_chunks(self) -> bool:
-        return self.summary == "chunk_mean" and self.context_proj is not None
+        return PlanState(log_belief, position, self.initial_logits.new_zeros(batch_size, self._summed_width))
 
     def read(
         self,
@@ -163,7 +159,7 @@ class FilterPlanner(Planner):
         self, hidden: Tensor, state: PlanState, segments: Segments, positions: Tensor, valid: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """What the evidence is read from at each run [B, S, D], and the sums that go on [B, T, D] (by last target)."""
-        if not self._sums_chunks:
+        if not self._summed_width:
             return segments.at_first(hidden), hidden[..., :0]
         inputs = ChunkRule(chunk_size=self.chunks.chunk_size).segments(positions)  # inputs are counted without offset
         values = hidden.to(state.chunk_sum.dtype)
@@ -184,7 +180,7 @@ class FilterPlanner(Planner):
         """
         crosses = self.chunks.crosses(state.position)
         chunk_sum, summary = state.chunk_sum, hidden
-        if self._sums_chunks:
+        if self._summed_width:
             chunk_sum = chunk_sum + hidden.to(chunk_sum.dtype)
             summary = chunk_sum / self.chunks.chunk_size
             complete = ((state.position + 1) % self.chunks.chunk_size == 0).unsqueeze(-1)

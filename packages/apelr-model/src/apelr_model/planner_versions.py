@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from apelr_model.chunks import ChunkRule
 from apelr_model.config import V1Config, V2Config
+from apelr_model.future_contrast import future_contrastive
 from apelr_model.planner import FilterPlanner
 
 __all__ = ["V1Planner", "V2Planner"]
@@ -40,8 +41,20 @@ class V2Planner(FilterPlanner):
         )
         self.plan_state_emb = nn.Embedding(config.num_plan_states, config.hidden_dim)
         self.future_proj = nn.Linear(config.hidden_dim, config.hidden_dim, bias=False)
+        self.future_horizon = config.future_horizon_chunks
         self.temperature: Tensor
         self.register_buffer("temperature", torch.tensor(config.temperature_at(0, 1)))
+
+    def future_contrast(self, state: Tensor, summary: Tensor, valid: Tensor) -> Tensor:
+        """state [B, C, K], summary [B, C, D], valid [B, C] -> `future_contrastive` of the chunks, a scalar in nats."""
+        return future_contrastive(
+            state,
+            self.plan_state_emb.weight,
+            self.future_proj(summary.to(self.future_proj.weight.dtype)),
+            horizon=self.future_horizon,
+            temperature=float(self.temperature),
+            valid=valid,
+        )
 
 
 def _sizes(config: V1Config | V2Config) -> dict[str, Any]:

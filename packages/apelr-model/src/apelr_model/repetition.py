@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from apelr_model.belief import log_mean_state
 from apelr_model.emissions import target_log_probs
-from apelr_model.filter import log_mean_state
 from apelr_model.head import Head
 
 __all__ = ["RecentTokens", "recent_tokens", "rep_unlikelihood", "unlikelihood"]

@@ -9,19 +9,16 @@ import torch
 from torch import Tensor
 
 from apelr_model.batch_statistics import mixture_statistics, read_batch, recognizer_kl
-from apelr_model.batches import TokenBatch
+from apelr_model.batches import SEGMENT, TokenBatch
 from apelr_model.losses import belief_entropy, kl_to_uniform
-from apelr_model.nan_check import refuse_nan
 from apelr_model.planner import FilterPlanner, observed_targets
 from apelr_model.planner_lm import PlannerLM, Reading
 from apelr_model.planner_versions import V1Planner
 from apelr_model.policy import PlanPolicy
+from apelr_model.reading_checks import refuse_nan
 from apelr_model.trellis import PlanTrellis, plan_trellis
 
 __all__ = ["Evaluation", "Score", "eval_mode", "evaluate", "score"]
-
-SEGMENT = 1024
-"""Targets read at once when a long sequence is scored; state and belief run through."""
 
 
 class Score(NamedTuple):
