@@ -151,6 +151,13 @@ class TestDeltas:
         assert found.evidence_off_delta_loss == pytest.approx(changed - found.nll, abs=1e-10)
         assert abs(found.evidence_off_delta_loss) > 1e-6
 
+    def test_a_belief_that_never_changes(self, found, plains, planned, batches):
+        changed = mean_loss(plains, lambda plain: [[plain.gate(plain.initial)] * n for n in plain.lengths])
+        assert found.frozen_delta_loss == pytest.approx(changed - found.nll, abs=1e-10)
+        frozen = evaluate(planned, batches, policy=replace(planned.policy, freeze_after=0))
+        assert found.frozen_delta_loss == pytest.approx(frozen.nll - found.nll, abs=1e-10)
+        assert abs(found.frozen_delta_loss) > 1e-6
+
     def test_a_reset_at_every_boundary(self, found, plains):
         stationary = torch.tensor(plains[0].initial, dtype=torch.float64)
         for _ in range(10_000):
@@ -300,7 +307,7 @@ class TestKnownAnswers:
             model.head.weight.view(STATES, VOCAB, -1)[:] = model.head.weight.view(STATES, VOCAB, -1)[:1].clone()
             model.head.bias[:] = model.head.bias[:1].clone()
         found = planner_diagnostics(model, [make_batch([10, 8])])
-        names = ("planner_mask", "shuffled_belief", "boundary_reset", "evidence_off")
+        names = ("planner_mask", "shuffled_belief", "frozen", "boundary_reset", "evidence_off")
         for value in (*(getattr(found, f"{name}_delta_loss") for name in names), found.plan_mi, found.plan_js_div_loss):
             assert value == pytest.approx(0, abs=1e-12)
         assert all(state.tokens == () for state in found.states)
@@ -320,6 +327,7 @@ class TestKnownAnswers:
         surprise = math.log(STATES)
         assert found.nll == pytest.approx(surprise / 12, abs=1e-9)  # each row's first target, and nothing after it
         assert found.planner_mask_delta_loss == pytest.approx(surprise * 11 / 12, abs=1e-9)
+        assert found.frozen_delta_loss == pytest.approx(surprise * 11 / 12, abs=1e-9)  # pi is uniform here
         # Four boundaries in 12 targets, before targets 2, 5, 8 and 11: the plan is asked for again after each.
         assert found.boundary_reset_delta_loss == pytest.approx(surprise * 4 / 12, abs=1e-9)
         # Sure of another row's state, every target but the first has a probability between e^-40 and 3 e^-40.
@@ -345,6 +353,7 @@ class TestKnownAnswers:
 
 class TestVersions:
     CHAIN = (
+        "frozen_delta_loss",
         "boundary_reset_delta_loss",
         "evidence_off_delta_loss",
         "feedback_delta_loss",
@@ -393,7 +402,7 @@ class TestVersions:
         found = planner_diagnostics(model, batches, policy=policy)
         assert found.nll == pytest.approx(evaluate(model, batches, policy=policy).nll)
         if "freeze_after" not in changes:
-            for name in ("shuffled_belief", "boundary_reset", "evidence_off"):
+            for name in ("shuffled_belief", "frozen", "boundary_reset", "evidence_off"):
                 assert getattr(found, f"{name}_delta_loss") == pytest.approx(0, abs=1e-12)
 
     def test_rows_of_several_documents(self, device, make_batch):

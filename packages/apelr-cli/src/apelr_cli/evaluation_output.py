@@ -28,6 +28,7 @@ Report = dict[str, Any]
 DELTAS = {
     "planner_mask_delta_loss": "every plan state weighs the same",
     "shuffled_belief_delta_loss": "beliefs of another row",
+    "frozen_delta_loss": "belief never changed from the start",
     "boundary_reset_delta_loss": "belief forgotten at boundaries",
     "evidence_off_delta_loss": "no evidence at boundaries",
     "feedback_delta_loss": "no lookahead feedback",

@@ -100,6 +100,8 @@ def measure_beliefs(model: PlannerLM, found: BatchStatistics, policy: PlanPolicy
     if not isinstance(planner, FilterPlanner):
         return
     transition = planner.log_transition()
+    never_learnt = to_filter_dtype(planner.log_initial()).expand_as(found.log_belief)
+    means.add("frozen", _nll(found, log_gate(never_learnt, transition, policy)).sum(), len(found.token_nll))
     forgetful = without_memory(transition, planner.log_initial())
     variants = {"reset": refilter(planner, found, policy, log_transition=forgetful, evidence=evidence)}
     if evidence is not None:

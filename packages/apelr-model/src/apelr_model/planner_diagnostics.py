@@ -62,6 +62,8 @@ class PlannerDiagnostics(NamedTuple):
     shuffled_belief_delta_loss: float | None
     """The gate of target t in row b is that of target t in row (b + B // 2) mod B of the batch of B rows; over the
     targets at which both rows have one, for both NLLs. (The gate is a function of the belief alone.)"""
+    frozen_delta_loss: float | None
+    """The belief is pi throughout: neither tokens nor boundaries change it (a policy's `freeze_after` 0)."""
     boundary_reset_delta_loss: float | None
     """At each chunk boundary the belief is forgotten: the chain's stationary distribution takes the place of b P, and
     the boundary's evidence is added to it as ever."""
@@ -137,6 +139,7 @@ def _summary(model: PlannerLM, means: Means, states: StateSums, top_tokens: int)
         nll=nll,
         planner_mask_delta_loss=means.delta("mask"),
         shuffled_belief_delta_loss=means.mean("shuffled"),
+        frozen_delta_loss=means.delta("frozen"),
         boundary_reset_delta_loss=means.delta("reset"),
         evidence_off_delta_loss=means.delta("no_evidence"),
         feedback_delta_loss=means.delta("feedback"),
