@@ -47,6 +47,8 @@ KINDS: dict[str, tuple[Callable[[], Tokenizer], str | None]] = {
     "char": (fitted(type="char"), "\0"),
     "char-own-names": (fitted(type="char", special_tokens=OTHER_NAMES), "\0"),
     "char-prototype": (lambda: tokenizer_from_text(prototype_char_file()), "z"),
+    "identity": (fitted(type="identity", min_frequency=2), "a"),
+    "identity-own-names": (fitted(type="identity", min_frequency=2, special_tokens=OTHER_NAMES), "07"),
     "bpe": (fitted(), None),
     "bpe-own-names": (fitted(special_tokens=OTHER_NAMES), None),
     "bpe-smallest": (fitted(vocab_size=260), None),

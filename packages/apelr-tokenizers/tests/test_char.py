@@ -68,7 +68,7 @@ NAMES = ["<pad>", "<bos>", "<eos>", "<unk>"]
         ({"itos": [*NAMES, 7]}, "itos must hold only non-empty strings, got 7"),
         ({"itos": [*NAMES, "\ud800"]}, r"itos must be free of lone surrogates, got '\ud800'"),
         ({"itos": {"a": 1}}, "itos must be a list of strings, got {'a': 1}"),
-        ({**GOOD, "type": "word"}, "type must be 'char', got 'word'"),
+        ({**GOOD, "type": "word"}, "type must be 'char' or 'identity', got 'word'"),
         (GOOD, "special_tokens must be a list of strings, got None"),
         (
             {**GOOD, "special_tokens": NAMES[:3], "characters": []},

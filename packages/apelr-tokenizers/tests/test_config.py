@@ -15,7 +15,7 @@ FOUR = ("<pad>", "<bos>", "<eos>", "<unk>")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"type": "word"}, "type must be one of char, bpe, got 'word'"),
+        ({"type": "word"}, "type must be one of char, bpe, identity, got 'word'"),
         (
             {"vocab_size": 259},
             "vocab_size must be >= 260 for byte-level BPE (256 bytes + 4 special tokens), got 259",
@@ -52,6 +52,17 @@ FOUR = ("<pad>", "<bos>", "<eos>", "<unk>")
         ),
         ({"normalizer": "nfx"}, "normalizer must be one of none, nfc, nfkc, nfd, nfkd, got 'nfx'"),
         ({"normalizer": "nfc", "type": "char"}, "normalizer must be none when type is char, got 'nfc'"),
+        *[
+            ({"type": "identity", name: value}, f"{name} must be {rule}, got {value!r}")
+            for name, value, rule in [
+                ("min_frequency", 1, "left at 2 when type is identity, which is not fitted"),
+                ("byte_level", False, "left at true when type is identity, which is not fitted"),
+                ("fit_max_chars", 10, "left at 50000000 when type is identity, which is not fitted"),
+                ("lowercase", True, "false when type is identity"),
+                ("normalizer", "nfc", "none when type is identity"),
+                ("vocab_size", 4, ">= 5"),
+            ]
+        ],
         ({"fit_max_chars": 0}, "fit_max_chars must be >= 1, got 0"),
         ({"min_frequency": float("nan")}, "min_frequency must be >= 1, got nan"),
     ],
@@ -62,7 +73,7 @@ def test_a_broken_rule_is_one_line(settings: dict[str, object], message: str) ->
 
 
 def test_every_rule_has_its_message_tested() -> None:
-    assert len(TokenizerConfig().rules()) == 12
+    assert len(TokenizerConfig().rules()) == 15
 
 
 def test_all_broken_rules_are_named_at_once() -> None:
@@ -88,6 +99,7 @@ def test_defaults_and_smallest_sizes_hold() -> None:
     )
     TokenizerConfig(vocab_size=260)
     TokenizerConfig(type="char", vocab_size=5)
+    TokenizerConfig(type="identity", vocab_size=5)
     TokenizerConfig(byte_level=False, vocab_size=5)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from apelr_tokenizers import (
     BpeTokenizer,
     CharTokenizer,
+    IdentityTokenizer,
     Tokenizer,
     TokenizerConfig,
     TokenizerError,
@@ -37,10 +38,11 @@ def valid(prototype_char: str) -> list[str]:
     texts = ["a b a b", "ab ab <pad> é"]
     ways: list[dict[str, Any]] = [
         {"type": "char"},
+        {"type": "identity", "vocab_size": 9, "min_frequency": 2},
         {"type": "bpe", "vocab_size": 263, "normalizer": "nfkc", "lowercase": True},
         {"type": "bpe", "byte_level": False},
     ]
-    fitted = [fit_tokenizer(TokenizerConfig(min_frequency=1, **way), texts).to_text() for way in ways]
+    fitted = [fit_tokenizer(TokenizerConfig(**{"min_frequency": 1, **way}), texts).to_text() for way in ways]
     return [*fitted, prototype_char]
 
 
@@ -108,6 +110,7 @@ def test_any_text(text: str) -> None:
     [
         ("char", CharTokenizer),
         ("char-prototype", CharTokenizer),
+        ("identity", IdentityTokenizer),
         ("bpe", BpeTokenizer),
         ("bpe-prototype", BpeTokenizer),
     ],

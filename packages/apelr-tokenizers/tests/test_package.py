@@ -19,6 +19,7 @@ def test_public_names_are_frozen() -> None:
         "BpeTokenizer",
         "CharTokenizer",
         "Encoding",
+        "IdentityTokenizer",
         "StreamDecoder",
         "Tokenizer",
         "TokenizerConfig",
@@ -59,7 +60,7 @@ def test_it_imports_alone_in_a_fresh_interpreter() -> None:
     paths = [path for path in sys.path if path]
     script = f"import sys; sys.path[:0] = {paths!r}; import apelr_tokenizers; print(len(apelr_tokenizers.__all__))"
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert result.stdout == "10\n"
+    assert result.stdout == "11\n"
 
 
 def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

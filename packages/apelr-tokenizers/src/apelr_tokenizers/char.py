@@ -4,14 +4,7 @@ from collections.abc import Sequence
 
 from apelr_tokenizers.base import PieceTokenizer
 from apelr_tokenizers.config import LARGEST_VOCABULARY
-from apelr_tokenizers.document import (
-    FORMAT_NAME,
-    FORMAT_VERSION,
-    JsonObject,
-    check_format,
-    names,
-    write_document,
-)
+from apelr_tokenizers.document import FORMAT_NAME, FORMAT_VERSION, JsonObject, names, special_names, write_document
 from apelr_tokenizers.errors import TokenizerError, require_scalar_values, shown
 from apelr_tokenizers.protocol import Encoding
 
@@ -82,16 +75,7 @@ class _SizeOfCharacter(dict[str, int]):
 
 def char_from_document(document: JsonObject) -> CharTokenizer:
     """Read our own character file. Raises TokenizerError naming the key that is wrong."""
-    check_format(document)
-    if document.get("type") != "char":
-        raise TokenizerError(f"type must be 'char', got {shown(document.get('type'))}")
-    special_tokens = names(document.get("special_tokens"), "special_tokens")
-    if len(special_tokens) < 4:
-        raise TokenizerError(f"special_tokens must name pad, bos, eos, unk, got {shown(special_tokens)}")
-    for token in special_tokens:
-        if len(token) < 2:
-            raise TokenizerError(f"special_tokens must have 2 characters or more, got {shown(token)}")
-    return _build(special_tokens, names(document.get("characters"), "characters"))
+    return _build(special_names(document), names(document.get("characters"), "characters"))
 
 
 def char_from_prototype(document: JsonObject) -> CharTokenizer:

@@ -47,6 +47,17 @@ def check_format(mark: JsonObject) -> None:
         )
 
 
+def special_names(document: JsonObject) -> tuple[str, ...]:
+    """Return the names of the special tokens in one of our own files. Raises TokenizerError for wrong ones."""
+    special_tokens = names(document.get("special_tokens"), "special_tokens")
+    if len(special_tokens) < 4:
+        raise TokenizerError(f"special_tokens must name pad, bos, eos, unk, got {shown(special_tokens)}")
+    for token in special_tokens:
+        if len(token) < 2:
+            raise TokenizerError(f"special_tokens must have 2 characters or more, got {shown(token)}")
+    return special_tokens
+
+
 def names(value: object, where: str) -> tuple[str, ...]:
     """Return `value` as a tuple of distinct non-empty strings. Raises TokenizerError naming `where`."""
     if not isinstance(value, list):

@@ -15,6 +15,7 @@ from apelr_tokenizers.char import CharTokenizer
 from apelr_tokenizers.config import TokenizerConfig
 from apelr_tokenizers.errors import TokenizerError, require_scalar_values, shown
 from apelr_tokenizers.guard import library_errors
+from apelr_tokenizers.identity import IdentityTokenizer
 from apelr_tokenizers.protocol import Tokenizer
 
 SLICE_CHARS = 512
@@ -25,11 +26,13 @@ SLICES_PER_BATCH = 256
 def fit_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     """Fit the tokenizer that `config` describes, reading at most `fit_max_chars` from `texts`.
 
-    The same texts give the same tokenizer. Memory follows the number of different words (BPE) or
-    characters, except for BPE without `byte_level`, which holds the text that is read. Raises
-    TokenizerError for texts without characters, and passes on what `texts` raises.
+    The same texts give the same tokenizer; `identity` reads none of them. Memory follows the number of
+    different words (BPE) or characters, except for BPE without `byte_level`, which holds the text that is
+    read. Raises TokenizerError for texts without characters, and passes on what `texts` raises.
     """
     source = _BoundedTexts(texts, config.fit_max_chars)
+    if config.type == "identity":
+        return IdentityTokenizer(config.special_tokens, config.vocab_size)
     if config.type == "char":
         return CharTokenizer(config.special_tokens, _frequent_characters(config, source))
     return BpeTokenizer(_fit_bpe(config, source))
