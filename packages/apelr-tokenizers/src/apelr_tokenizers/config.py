@@ -18,7 +18,7 @@ class TokenizerConfig:
     type: TokenizerType = "bpe"
     """`char`: one id per character; `bpe`: byte-pair encoding; `identity`: the text is numbers, which are the ids."""
     vocab_size: int = 2048
-    """Upper bound on the number of ids, special tokens included; `identity` has them all, else the most frequent are kept."""
+    """Upper bound on the number of ids, special tokens included: the most frequent are kept, by `identity` all."""
     min_frequency: int = 2
     """A character (unless byte-level) or a merged pair seen less often than this gets no id."""
     byte_level: bool = True
