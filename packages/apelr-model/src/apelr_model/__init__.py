@@ -2,6 +2,7 @@
 
 from apelr_model.batches import TokenBatch
 from apelr_model.belief import condition, cross_boundary, forecast
+from apelr_model.bootstrap import Interval
 from apelr_model.build import build_model
 from apelr_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_checkpoint
 from apelr_model.chunks import ChunkRule
@@ -13,8 +14,10 @@ from apelr_model.executor import Executor
 from apelr_model.executor_config import ExecutorConfig, GRUConfig, TransformerConfig
 from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.generation import GeneratedToken, generate
+from apelr_model.gold_chunks import GoldChunks, LabelledBatch, read_gold_chunks
 from apelr_model.likelihood import MeanNLL, mean_nll
 from apelr_model.lookahead import PlanForecast
+from apelr_model.lookahead_skill import ForecastSkill, LookaheadSkill, lookahead_skill
 from apelr_model.plan_matching import (
     PlanComparison,
     adjusted_rand_index,
@@ -24,6 +27,13 @@ from apelr_model.plan_matching import (
     normalized_mutual_information,
 )
 from apelr_model.plan_paths import PlanPaths, plan_path_log_prob, sample_plans, viterbi_plans
+from apelr_model.plan_recovery import (
+    PlanAgreement,
+    PlanRecovery,
+    TransitionDistance,
+    matched_transition_distance,
+    plan_recovery,
+)
 from apelr_model.planner_diagnostics import PlannerDiagnostics, PlanStateDiagnostics, planner_diagnostics
 from apelr_model.planner_lm import ModelState, PlannerLM
 from apelr_model.policy import PlanPolicy
@@ -32,7 +42,9 @@ from apelr_model.posterior import SmoothedPlans, fixed_lag_plans, pairwise_plans
 from apelr_model.prototype import RecordedTokenizer
 from apelr_model.sampling import NothingLeftError, SamplingSettings
 from apelr_model.scoring import Evaluation, Score, evaluate, score
+from apelr_model.steering import Steering, steering
 from apelr_model.streaming import StreamedToken, StreamingFilter, StreamState
+from apelr_model.text_repetition import TextRepetition, text_repetition
 from apelr_model.training import StepReport, Trainer, check_precision
 from apelr_model.training_config import LossWeights, NoLossWeights, OptimConfig, V1LossWeights, V2LossWeights
 from apelr_model.trellis import PlanTrellis, plan_trellis
@@ -47,9 +59,14 @@ __all__ = [
     "Executor",
     "ExecutorConfig",
     "FilterResult",
+    "ForecastSkill",
     "GRUConfig",
     "GeneratedToken",
+    "GoldChunks",
     "ImpossibleObservationError",
+    "Interval",
+    "LabelledBatch",
+    "LookaheadSkill",
     "LossWeights",
     "MeanNLL",
     "MixtureOfSoftmaxesConfig",
@@ -60,10 +77,12 @@ __all__ = [
     "NonFiniteError",
     "NothingLeftError",
     "OptimConfig",
+    "PlanAgreement",
     "PlanComparison",
     "PlanForecast",
     "PlanPaths",
     "PlanPolicy",
+    "PlanRecovery",
     "PlanStateDiagnostics",
     "PlanTrellis",
     "PlannerDiagnostics",
@@ -72,14 +91,17 @@ __all__ = [
     "SamplingSettings",
     "Score",
     "SmoothedPlans",
+    "Steering",
     "StepReport",
     "StreamState",
     "StreamedToken",
     "StreamingFilter",
+    "TextRepetition",
     "TokenBatch",
     "Trainer",
     "TransformerConfig",
     "TransformerLMConfig",
+    "TransitionDistance",
     "V1Config",
     "V1LossWeights",
     "V2Config",
@@ -98,19 +120,25 @@ __all__ = [
     "forecast",
     "generate",
     "load_checkpoint",
+    "lookahead_skill",
     "match_states",
+    "matched_transition_distance",
     "mean_nll",
     "normalized_mutual_information",
     "pairwise_plans",
     "plan_path_log_prob",
+    "plan_recovery",
     "plan_trellis",
     "planner_diagnostics",
     "policy_fields",
+    "read_gold_chunks",
     "sample_plans",
     "save_checkpoint",
     "score",
     "score_continuations",
     "smooth_plans",
+    "steering",
+    "text_repetition",
     "viterbi_plans",
     "write_checkpoint",
 ]
