@@ -113,6 +113,16 @@ def test_a_seed_decides_and_mode_and_random_state_are_left_alone(make_model):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_policy_is_how_texts_are_read(make_model):
+    """Frozen at pi, every text is taken for the state that pi prefers."""
+    model = make_model(kind=V2Config)
+    free = steering(model, [1], texts=3, max_new_tokens=6)
+    frozen = steering(model, [1], texts=3, max_new_tokens=6, policy=PlanPolicy(freeze_after=0))
+    likeliest = int(model.planner.log_initial().argmax())
+    assert frozen.texts == free.texts
+    assert [row[likeliest] for row in frozen.recovery] == [3, 3, 3]
+
+
 def test_nothing_is_said_of_texts_that_all_end_at_once(device):
     found = steering(speaking(device, gap=30.0), [3], texts=2, max_new_tokens=9, eos_id=1)
     assert found.texts[1] == ((1,), (1,))

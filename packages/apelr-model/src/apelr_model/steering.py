@@ -50,6 +50,7 @@ def steering(
     settings: SamplingSettings | None = None,
     eos_id: int | None = None,
     burn_in: int | None = None,
+    policy: PlanPolicy | None = None,
     seed: int = 0,
 ) -> Steering:
     """For each plan state write `texts` continuations of the prompt (ids) with it forced, and infer it from the text.
@@ -58,7 +59,8 @@ def steering(
     each generated token is averaged over the tokens from number `burn_in` on (None: the model's chunk size, in which
     time a boundary is crossed and the prompt's own plan may be left); the text is recovered where the forced state is
     the largest (of equal ones the first). Text i of state k draws with seed + k texts + i, the free ones with the seeds
-    that follow: no other random number is drawn. Leaves the model in the mode it was in. Raises ValueError for a
+    that follow: no other random number is drawn. `policy` says how the belief is used in reading and in the free texts
+    (None: the model's own). Leaves the model in the mode it was in. Raises ValueError for a
     model without a chain of at least two plan states, an empty prompt, or where no token is left after the burn-in.
     """
     if not isinstance(model.planner, FilterPlanner) or model.num_plan_states == 1:
@@ -70,15 +72,16 @@ def steering(
             f"got {texts} texts of {max_new_tokens} tokens"
         )
     settings = SamplingSettings() if settings is None else settings
+    policy = model.policy if policy is None else model.check_policy(policy)
     states = model.num_plan_states
-    policies = [replace(model.policy, force_state=k, mode="normal") for k in range(states)]
+    policies = [*(replace(policy, force_state=k, mode="normal") for k in range(states)), policy]
     written, recovery, too_short = [], [], []
     with eval_mode(model):
-        for k, policy in enumerate([*policies, model.policy]):
+        for k, used in enumerate(policies):
             seeds = range(seed + k * texts, seed + (k + 1) * texts)
-            written.append(_write(model, prompt, policy, settings, max_new_tokens, seeds, eos_id))
+            written.append(_write(model, prompt, used, settings, max_new_tokens, seeds, eos_id))
         for made in written[:states]:
-            inferred = _infer(model, prompt, made, burn_in)
+            inferred = _infer(model, prompt, made, burn_in, policy)
             recovery.append(tuple(inferred.count(k) for k in range(states)))
             too_short.append(inferred.count(None))
     return Steering(tuple(written[:states]), written[states], tuple(recovery), tuple(too_short), burn_in)
@@ -108,14 +111,16 @@ def _write(
     return tuple(tuple(ids) for ids in made)
 
 
-def _infer(model: PlannerLM, prompt: Sequence[int], texts: Sequence[Sequence[int]], burn_in: int) -> list[int | None]:
+def _infer(
+    model: PlannerLM, prompt: Sequence[int], texts: Sequence[Sequence[int]], burn_in: int, policy: PlanPolicy
+) -> list[int | None]:
     """The state with the largest mean belief over each text's tokens after the burn-in; None where there are none."""
     longest = max(len(text) for text in texts)
     ids = torch.zeros(len(texts), len(prompt) + longest, dtype=torch.long, device=model.device)
     for row, text in enumerate(texts):
         ids[row, : len(prompt) + len(text)] = torch.tensor([*prompt, *text])
     lengths = torch.tensor([len(prompt) + len(text) - 1 for text in texts], device=model.device)
-    found = read_batch(model, TokenBatch(ids[:, :-1], ids[:, 1:], lengths))
+    found = read_batch(model, TokenBatch(ids[:, :-1], ids[:, 1:], lengths), policy=policy)
     beliefs = found.reading.filtered.log_belief_after.exp()
     target = torch.arange(beliefs.shape[1], device=beliefs.device)
     counted = (target >= len(prompt) - 1 + burn_in) & (target < lengths.to(beliefs.device).unsqueeze(1))
