@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from apelr_model.head import StateOutputs, state_logits
+from apelr_model.head import StateOutputs
 from apelr_model.head_experts import ExpertHead
 from apelr_model.head_v1 import V1Head
 
@@ -13,14 +13,14 @@ N, K, F, V = 4, 3, 5, 6
 
 def test_the_shared_form_applies_one_weight_to_every_states_features():
     features, weight, bias = torch.randn(N, K, F), torch.randn(V, F), torch.randn(K, V)
-    found = state_logits(*StateOutputs(features, weight, bias))
+    found = StateOutputs(features, weight, bias).logits()
     wanted = torch.stack([features[:, k] @ weight.T + bias[k] for k in range(K)], 1)
     torch.testing.assert_close(found, wanted)
 
 
 def test_the_expert_form_applies_every_states_weight_to_the_same_features():
     features, weight, bias = torch.randn(N, F), torch.randn(K * V, F), torch.randn(K, V)
-    found = state_logits(*StateOutputs(features, weight, bias))
+    found = StateOutputs(features, weight, bias).logits()
     wanted = torch.stack([features @ weight[k * V : (k + 1) * V].T + bias[k] for k in range(K)], 1)
     torch.testing.assert_close(found, wanted)
 

@@ -18,10 +18,11 @@ SOURCES = sorted(FOLDER.glob("*.py"))
 CORE = ["filter", "losses", "emissions", "planner", "planner_lm", "objective", "sampling", "generation", "scoring"]
 CORE += ["trellis", "posterior", "plan_paths", "streaming"]
 CORE += ["belief", "gate", "policy", "chunks", "segments", "context_gate", "plan_state", "planner_versions"]
-CORE += ["batch_statistics", "batches"]
+CORE += ["batch_statistics", "batches", "carried_plan"]
 PURE = [
     "assignment",
     "belief",
+    "biased_log_probs",
     "chunks",
     "commitment",
     "filter",
@@ -37,9 +38,11 @@ PUBLIC = [
     "ChunkRule",
     "Continuation",
     "ContinuationScore",
+    "DenseHeadConfig",
     "Evaluation",
     "Executor",
     "ExecutorConfig",
+    "FactorizedHeadConfig",
     "FilterResult",
     "ForecastSkill",
     "GRUConfig",

@@ -15,6 +15,7 @@ from apelr_model.executor_config import ExecutorConfig, GRUConfig, TransformerCo
 from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.generation import GeneratedToken, generate
 from apelr_model.gold_chunks import GoldChunks, LabelledBatch, read_gold_chunks
+from apelr_model.head_config import DenseHeadConfig, FactorizedHeadConfig
 from apelr_model.likelihood import MeanNLL, mean_nll
 from apelr_model.lookahead import PlanForecast
 from apelr_model.lookahead_skill import ForecastSkill, LookaheadSkill, lookahead_skill
@@ -55,9 +56,11 @@ __all__ = [
     "ChunkRule",
     "Continuation",
     "ContinuationScore",
+    "DenseHeadConfig",
     "Evaluation",
     "Executor",
     "ExecutorConfig",
+    "FactorizedHeadConfig",
     "FilterResult",
     "ForecastSkill",
     "GRUConfig",

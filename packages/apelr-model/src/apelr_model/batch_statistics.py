@@ -1,21 +1,32 @@
 """A batch as the model sees it, target by target and chunk by chunk: what loss terms and evaluations are means of."""
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from apelr_model.batches import TokenBatch
+from apelr_model.carried_plan import CarriedPlan
 from apelr_model.chunks import ChunkRule
 from apelr_model.emissions import mixtures
 from apelr_model.losses import chunk_cross_entropy, symmetric_kl
-from apelr_model.planner_lm import PlannerLM, Reading
+from apelr_model.plan_state import PlanState
+from apelr_model.planner_lm import ModelState, PlannerLM, Reading
 from apelr_model.planner_versions import V1Planner
 from apelr_model.policy import PlanPolicy
 from apelr_model.reading_checks import refuse_impossible, refuse_nan
 from apelr_model.segments import Segments
 
-__all__ = ["BatchStatistics", "ChunkStarts", "chunk_starts", "mixture_statistics", "read_batch", "recognizer_kl"]
+__all__ = [
+    "BatchStatistics",
+    "ChunkStarts",
+    "chunk_starts",
+    "mixture_statistics",
+    "read_batch",
+    "read_batches",
+    "recognizer_kl",
+]
 
 
 class BatchStatistics(NamedTuple):
@@ -23,6 +34,8 @@ class BatchStatistics(NamedTuple):
 
     batch: TokenBatch
     reading: Reading
+    log_initial: Tensor
+    """[B, K] belief that each row began with: log pi, or what an earlier row left."""
     token_nll: Tensor
     """[N] nats."""
     hidden: Tensor
@@ -35,17 +48,21 @@ class BatchStatistics(NamedTuple):
     """[N, K] belief after each target."""
 
 
-def read_batch(model: PlannerLM, batch: TokenBatch, *, policy: PlanPolicy | None = None) -> BatchStatistics:
-    """Read a batch from its rows' starts.
+def read_batch(
+    model: PlannerLM, batch: TokenBatch, *, policy: PlanPolicy | None = None, plan: PlanState | None = None
+) -> BatchStatistics:
+    """Read a batch from its rows' starts; its plans go on from `plan` where one is given (`CarriedPlan`).
 
     Raises ImpossibleObservationError where a target has probability zero under every plan state, and NonFiniteError
     where a model in eval mode gives NaN; in training the loss names the term and the step.
     """
     valid = batch.valid
     padded = not bool(valid.all())
+    start = model.initial_state(len(batch.lengths)) if plan is None else ModelState(None, plan)
     reading = model.read(
         batch.inputs,
         batch.targets,
+        state=None if plan is None else start,
         lengths=batch.lengths if padded else None,
         positions=batch.positions,
         policy=policy,
@@ -59,12 +76,25 @@ def read_batch(model: PlannerLM, batch: TokenBatch, *, policy: PlanPolicy | None
     return BatchStatistics(
         batch,
         reading,
+        start.plan.log_belief,
         -filtered.token_log_prob[on_filter],
         reading.hidden[valid],
         filtered.log_belief[on_filter],
         filtered.log_gate[on_filter],
         filtered.log_belief_after[on_filter],
     )
+
+
+def read_batches(
+    model: PlannerLM, batches: Iterable[TokenBatch], *, policy: PlanPolicy | None = None
+) -> Iterator[BatchStatistics]:
+    """Each batch as `read_batch` gives it; the plans of rows that go on with those of the batch before do too."""
+    carried = CarriedPlan()
+    for batch in batches:
+        here = batch.to(model.device)
+        found = read_batch(model, here, policy=policy, plan=carried.before(model.planner, here))
+        carried.keep_after(here, [found.reading.state.plan])
+        yield found
 
 
 class MixtureStatistics(NamedTuple):
@@ -122,7 +152,7 @@ class ChunkStarts(NamedTuple):
 def chunk_starts(model: PlannerLM, found: BatchStatistics) -> ChunkStarts:
     """Chunk c of a document is its inputs cL ... cL + L - 1; it starts with the belief of the plan in force there."""
     size = model.chunks.chunk_size
-    inputs = ChunkRule(chunk_size=size).segments(found.batch.clock)
+    inputs = ChunkRule(chunk_size=size).segments(found.reading.positions)
     valid = found.batch.valid
     rows = len(valid)
     hidden = found.reading.hidden.masked_fill(~valid.unsqueeze(-1), 0.0)

@@ -23,6 +23,8 @@ class TokenBatch(NamedTuple):
     """[B] number of unpadded targets of each row, at least 1."""
     positions: Tensor | None = None
     """[B, T] targets of the same document before each target, from its row's start; None: a row is one document."""
+    continues: Tensor | None = None
+    """[B] bool: the row goes on where the same row of the batch before ended, and its plan with it; None: no row."""
 
     @property
     def valid(self) -> Tensor:
@@ -46,5 +48,4 @@ class TokenBatch(NamedTuple):
 
     def to(self, device: torch.device) -> "TokenBatch":
         """The batch on `device`."""
-        positions = None if self.positions is None else self.positions.to(device)
-        return TokenBatch(self.inputs.to(device), self.targets.to(device), self.lengths.to(device), positions)
+        return TokenBatch(*(None if tensor is None else tensor.to(device) for tensor in self))  # type: ignore[arg-type]

@@ -6,7 +6,9 @@ from apelr_model.config import MixtureOfSoftmaxesConfig, ModelConfig, Transforme
 from apelr_model.context_gate import ContextGate
 from apelr_model.executor_factory import build_executor
 from apelr_model.head import Head
+from apelr_model.head_config import FactorizedHeadConfig
 from apelr_model.head_experts import ExpertHead
+from apelr_model.head_factorized import FactorizedHead
 from apelr_model.head_v1 import V1Head
 from apelr_model.planner import Planner
 from apelr_model.planner_lm import PlannerLM
@@ -48,14 +50,26 @@ def _planner_and_head(config: ModelConfig, vocab_size: int, embedding: nn.Parame
             )
             return V1Planner(config), head
         case V2Config():
-            return V2Planner(config), _experts(config, vocab_size, config.num_plan_states)
+            return V2Planner(config), _plan_head(config, vocab_size)
         case MixtureOfSoftmaxesConfig(num_plan_states=count):
-            gate = ContextGate(num_plan_states=count, hidden_dim=config.hidden_dim)
-            return gate, _experts(config, vocab_size, count)
+            return ContextGate(num_plan_states=count, hidden_dim=config.hidden_dim), _plan_head(config, vocab_size)
         case TransformerLMConfig():
             gate = ContextGate(num_plan_states=1, hidden_dim=config.hidden_dim)
             return gate, _experts(config, vocab_size, 1, embedding if config.tie_embeddings else None)
     raise TypeError(f"config must be a model configuration, got {type(config).__name__}")
+
+
+def _plan_head(config: V2Config | MixtureOfSoftmaxesConfig, vocab_size: int) -> Head:
+    if not isinstance(config.head, FactorizedHeadConfig):
+        return _experts(config, vocab_size, config.num_plan_states)
+    return FactorizedHead(
+        vocab_size=vocab_size,
+        num_plan_states=config.num_plan_states,
+        hidden_dim=config.hidden_dim,
+        dropout=config.dropout,
+        rank=config.head.rank,
+        init_std=config.head.init_std,
+    )
 
 
 def _experts(config: ModelConfig, vocab_size: int, count: int, weight: nn.Parameter | None = None) -> ExpertHead:

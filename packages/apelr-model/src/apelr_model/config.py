@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from apelr_model.executor_config import ExecutorConfig, GRUConfig, executor_rules
+from apelr_model.head_config import DenseHeadConfig, HeadConfig
 from apelr_model.policy import temperature_rule
 from apelr_model.rules import COUNT_RULE, LARGEST_COUNT, Rule, check_rules
 
@@ -102,6 +103,8 @@ class V2Config(PlanSizes):
     """Architecture; `v2_planner_required` has no output that bypasses the plan."""
     num_experts: int | None = None
     """Expert heads; null or num_plan_states."""
+    head: HeadConfig = field(default_factory=DenseHeadConfig)
+    """The experts' output layers."""
     future_horizon_chunks: int = 2
     """Chunks that the future-contrastive loss looks ahead."""
     planner_temperature: float = 1.0
@@ -203,6 +206,8 @@ class MixtureOfSoftmaxesConfig(ExecutorSizes):
     """Architecture; `mixture_of_softmaxes` has K heads and a gate without memory (Yang et al., 2018)."""
     num_plan_states: int = 8
     """K, number of heads."""
+    head: HeadConfig = field(default_factory=DenseHeadConfig)
+    """The heads' output layers."""
 
     def rules(self) -> list[Rule]:
         """Every rule on the fields, with whether it holds."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from apelr_model.belief import log_mean_state, to_filter_dtype
 from apelr_model.head import Head
-from apelr_model.linear_log_probs import linear_log_probs
 from apelr_model.slices import in_slices, recomputed, slice_limit, slice_rows
 
 __all__ = ["Mixtures", "gate_information", "mixtures", "state_log_probs", "target_log_probs"]
@@ -25,7 +24,7 @@ def state_log_probs(head: Head, hidden: Tensor) -> Tensor:
 
 def target_log_probs(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
     """hidden [N, D], targets [N] or [N, M] -> log p(y | h, z = k) [N, K] or [N, M, K], in at least float32."""
-    return linear_log_probs(*head.outputs(hidden), targets, slice_limit(head.logits_per_token))
+    return head.outputs(hidden).target_log_probs(targets)
 
 
 class Mixtures(NamedTuple):

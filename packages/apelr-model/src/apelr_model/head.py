@@ -4,7 +4,22 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-__all__ = ["Head", "StateOutputs", "check_weight", "state_logits"]
+from apelr_model.linear_log_probs import linear_log_probs
+from apelr_model.slices import slice_limit
+
+__all__ = ["Head", "HeadOutputs", "StateOutputs", "check_weight"]
+
+
+class HeadOutputs(Protocol):
+    """The logits of N tokens, not yet made."""
+
+    def logits(self) -> Tensor:
+        """-> [N, K, V]."""
+        ...
+
+    def target_log_probs(self, targets: Tensor) -> Tensor:
+        """targets [N] or [N, M] -> log p(y | h, z = k) [N, K] or [N, M, K], in at least float32, in slices."""
+        ...
 
 
 class StateOutputs(NamedTuple):
@@ -21,6 +36,15 @@ class StateOutputs(NamedTuple):
     bias: Tensor
     """[K, V]."""
 
+    def logits(self) -> Tensor:
+        """-> [N, K, V]; one matrix product in either form."""
+        products = self.features.flatten(0, -2) @ self.weight.T  # [N * K, V] or [N, K * V]
+        return products.view(len(self.features), *self.bias.shape) + self.bias
+
+    def target_log_probs(self, targets: Tensor) -> Tensor:
+        """targets [N] or [N, M] -> log p(y | h, z = k) [N, K] or [N, M, K], in at least float32, in slices."""
+        return linear_log_probs(self.features, self.weight, self.bias, targets, slice_limit(self.bias.numel()))
+
 
 class Head(Protocol):
     """What the sliced losses need from an output head."""
@@ -35,22 +59,13 @@ class Head(Protocol):
         """Floating-point operations of the matrix products that make one token's logits."""
         ...
 
-    def outputs(self, hidden: Tensor) -> StateOutputs:
+    def outputs(self, hidden: Tensor) -> HeadOutputs:
         """hidden [N, D] -> the parts of the logits."""
         ...
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """hidden [N, D] -> logits [N, K, V]."""
         ...
-
-
-def state_logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """features [N, K, F] or [N, D], weight [V, F] or [K * V, D], bias [K, V] -> logits [N, K, V].
-
-    One matrix product in either form.
-    """
-    products = features.flatten(0, -2) @ weight.T  # [N * K, V] or [N, K * V]
-    return products.view(len(features), *bias.shape) + bias
 
 
 def check_weight(weight: nn.Parameter, shape: tuple[int, int]) -> nn.Parameter:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from apelr_model.head import StateOutputs, check_weight, state_logits
+from apelr_model.head import StateOutputs, check_weight
 
 __all__ = ["ExpertHead"]
 
@@ -52,4 +52,4 @@ class ExpertHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden [N, D] -> logits [N, K, V]."""
-        return state_logits(*self.outputs(hidden))
+        return self.outputs(hidden).logits()

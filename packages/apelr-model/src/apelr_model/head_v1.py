@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from apelr_model.head import StateOutputs, check_weight, state_logits
+from apelr_model.head import StateOutputs, check_weight
 
 __all__ = ["V1Head"]
 
@@ -53,4 +53,4 @@ class V1Head(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden [N, D] -> logits [N, K, V]."""
-        return state_logits(*self.outputs(hidden))
+        return self.outputs(hidden).logits()

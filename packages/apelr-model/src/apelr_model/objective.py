@@ -19,6 +19,7 @@ from apelr_model.config import V2Config
 from apelr_model.errors import NonFiniteError
 from apelr_model.losses import belief_entropy, kl_to_uniform
 from apelr_model.plan_divergence import plan_js_div
+from apelr_model.plan_state import PlanState
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.planner_versions import V1Planner, V2Planner
 from apelr_model.repetition import recent_tokens, rep_unlikelihood
@@ -54,9 +55,11 @@ class LossTerms(NamedTuple):
     """V2: mean Jensen-Shannon divergence of two experts, mean over targets."""
     rep_unlikelihood: Tensor | None = None
     """V2: unlikelihood of recent tokens, mean over targets that have one."""
+    plan: PlanState | None = None
+    """Where the rows' plans stand at their ends; no part of the total."""
 
 
-TERM_NAMES = tuple(name for name in LossTerms._fields if name != "usage")
+TERM_NAMES = tuple(name for name in LossTerms._fields if name not in ("usage", "plan"))
 
 
 class StepTotals(NamedTuple):
@@ -84,9 +87,14 @@ def step_totals(model: PlannerLM, batch: TokenBatch, weights: LossWeights, *, mi
 
 
 def loss_terms(
-    model: PlannerLM, batch: TokenBatch, weights: LossWeights, *, totals: StepTotals | None = None
+    model: PlannerLM,
+    batch: TokenBatch,
+    weights: LossWeights,
+    *,
+    totals: StepTotals | None = None,
+    plan: PlanState | None = None,
 ) -> LossTerms:
-    """The NLL and every term with a weight, of one (micro-)batch.
+    """The NLL and every term with a weight, of one (micro-)batch; its plans go on from `plan` where one is given.
 
     Means over targets and chunks divide by the totals of the whole optimizer step (default: this batch's own), so
     that micro-batches add up to the full batch. `usage_kl`, `usage_balance` and `future_contrastive` are functions
@@ -94,11 +102,12 @@ def loss_terms(
     micro-batches. Raises ImpossibleObservationError where a target has probability zero, and ValueError where the
     weights are another version's.
     """
-    found = read_batch(model, batch)
+    found = read_batch(model, batch, plan=plan)
     totals = step_totals(model, batch, weights) if totals is None else totals
     terms = LossTerms(
         nll=found.token_nll.sum() / totals.targets,
         usage=found.log_belief_after.detach().exp().sum(0) / totals.targets,
+        plan=found.reading.state.plan,
     )
     if isinstance(weights, V1LossWeights):
         return _v1_terms(model, found, weights, totals, terms)

@@ -11,6 +11,8 @@ __all__ = ["build_optimizer", "learning_rate"]
 
 NOT_DECAYED = ("bias", "_logits", "plan_emb.weight", "plan_state_emb.weight")
 """How the names end of matrices that are biases (one row a plan state) or belong to the plan itself."""
+OF_PLAN = ("plan_bias",)
+"""How the names end of parameters outside the planner that belong to one plan state each."""
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
@@ -29,14 +31,21 @@ def learning_rate(config: OptimConfig, step: int) -> float:
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters; weight decay on matrices of networks, not on biases or the planner's logits."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
+    """AdamW over all parameters; weight decay on matrices of networks, not on biases or the planner's logits.
+
+    A group's `lr_scale` is its share of the learning rate: the plan's parameters have `config.planner_lr_scale`.
+    """
+    parameters: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        of_plan = name.startswith("planner.") or name.endswith(OF_PLAN)
         is_matrix = parameter.ndim >= 2 and not name.endswith(NOT_DECAYED)
-        (decayed if is_matrix else plain).append(parameter)
+        parameters.setdefault((of_plan, is_matrix), []).append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+        {
+            "params": found,
+            "weight_decay": config.weight_decay if is_matrix else 0.0,
+            "lr_scale": config.planner_lr_scale if of_plan else 1.0,
+        }
+        for (of_plan, is_matrix), found in sorted(parameters.items())
     ]
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95))

@@ -26,19 +26,20 @@ def refilter(
 ) -> FilterResult:
     """A batch that has been read, log_transition [K, K], evidence [B, S, K] -> what the filter makes of it with these.
 
-    Emissions, boundaries, policy and the first chunk's prior stay; the gate's lookahead keeps the planner's own
-    transitions.
+    Emissions, boundaries, policy and the belief that each row began with stay; the gate's lookahead keeps the planner's
+    own transitions.
     """
     reading, valid = found.reading, found.batch.valid
     own_transition = planner.log_transition()
     return filter_sequence(
         reading.state_log_probs,
-        planner.log_initial(),
+        found.log_initial,
         log_transition,
         reading.segments,
         evidence=evidence,
         mask=valid,
         observed=observed_targets(reading.positions, policy, len(valid)),
+        log_restart=planner.log_initial(),
         gate=lambda belief: log_gate(belief, own_transition, policy),
     )
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from apelr_model.batch_statistics import read_batch
+from apelr_model.batch_statistics import read_batches
 from apelr_model.batches import TokenBatch
 from apelr_model.belief import to_filter_dtype
 from apelr_model.diagnostic_measures import (
@@ -48,10 +48,10 @@ class PlanStateDiagnostics(NamedTuple):
 
 
 class PlannerDiagnostics(NamedTuple):
-    """Means over an evaluation set, each row read from its own start; losses in nats per target.
+    """Means over an evaluation set, each row read from its own start (where rows go on, the belief is carried).
 
-    A `..._delta_loss` is the NLL with the planner changed minus the NLL as it is: positive where the planner helps.
-    None where a model has no such thing, or the rows hold nothing to measure it on.
+    Losses are in nats per target. A `..._delta_loss` is the NLL with the planner changed minus the NLL as it is:
+    positive where the planner helps. None where a model has no such thing, or the rows hold nothing to measure it on.
     """
 
     targets: int
@@ -114,8 +114,7 @@ def planner_diagnostics(
     policy = model.policy if policy is None else model.check_policy(policy)
     means, states = Means(), StateSums()
     with eval_mode(model):
-        for batch in batches:
-            found = read_batch(model, batch.to(model.device), policy=policy)
+        for found in read_batches(model, batches, policy=policy):
             means.add("nll", found.token_nll.sum(), len(found.token_nll))
             if model.num_plan_states > 1:
                 measure_gates(model, found, policy, means)

@@ -26,7 +26,8 @@ class ModelState(NamedTuple):
     """Where B sequences stand after their last observed target; all that is needed to go on."""
 
     carry: Carry
-    """The executor's carry: every input up to, not including, the last observed target has been read."""
+    """The executor's carry: every input up to, not including, the last observed target has been read. None: the
+    executor begins afresh whatever the plan has seen, and keeps nothing."""
     plan: PlanState
     """The planner's part."""
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from apelr_model.batch_statistics import mixture_statistics, read_batch, recognizer_kl
+from apelr_model.batch_statistics import mixture_statistics, read_batches, recognizer_kl
 from apelr_model.batches import SEGMENT, TokenBatch
 from apelr_model.losses import belief_entropy, kl_to_uniform
 from apelr_model.planner import FilterPlanner, observed_targets
@@ -101,7 +101,7 @@ def _whole_trellis(
 
 
 class Evaluation(NamedTuple):
-    """Means over an evaluation set, each row read from its own start."""
+    """Means over an evaluation set, each row read from its own start; where rows go on, the belief is carried."""
 
     nll: float
     """Nats per target."""
@@ -144,8 +144,7 @@ def evaluate(
     targets = chunks = 0
     planner = model.planner
     with eval_mode(model):
-        for batch in batches:
-            found = read_batch(model, batch.to(model.device), policy=policy)
+        for found in read_batches(model, batches, policy=policy):
             mixed = mixture_statistics(model, found)
             sums["nll"] += float(found.token_nll.sum())
             sums["belief_entropy"] += float(belief_entropy(found.log_belief_after).sum())

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from apelr_model.batches import TokenBatch
+from apelr_model.carried_plan import CarriedPlan
 from apelr_model.checkpoint_checks import compare_tensors
 from apelr_model.errors import NonFiniteError
 from apelr_model.objective import TERM_NAMES, loss_terms, step_totals, total_loss
 from apelr_model.optim import build_optimizer, learning_rate
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.training_config import LossWeights, OptimConfig
-from apelr_model.training_state import check_training_state
+from apelr_model.training_state import check_training_state, read_carried_plan
 
 __all__ = ["StepReport", "Trainer", "check_precision"]
 
@@ -49,7 +50,8 @@ class StepReport(NamedTuple):
 class Trainer:
     """A model, its optimizer and its loss scaler, at a step; the complete state of training but for the data.
 
-    The data need no state: the rows of step s are a function of the seed and s.
+    The data need no state: the rows of step s are a function of the seed and s. The plans that rows hand on to the rows
+    of the next step (`TokenBatch.continues`) are part of it.
     """
 
     def __init__(self, model: PlannerLM, optim: OptimConfig, weights: LossWeights) -> None:
@@ -62,6 +64,7 @@ class Trainer:
         self.optimizer = build_optimizer(model, optim)
         self.scaler = torch.amp.GradScaler(device, enabled=optim.precision == "fp16")
         self.step = 0
+        self.carried = CarriedPlan()
 
     def train_step(self, batch: TokenBatch) -> StepReport:
         """Update the parameters once from all rows of `batch`, in `grad_accum_steps` micro-batches.
@@ -72,7 +75,7 @@ class Trainer:
         """
         rate = learning_rate(self.optim, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         self.model.train()
         self.model.set_schedule(self.step, self.optim.max_steps)
         self.optimizer.zero_grad(set_to_none=True)
@@ -94,21 +97,26 @@ class Trainer:
         loss_sum = 0.0
         sums: dict[str, float] = {}
         usage = torch.zeros(self.model.num_plan_states, dtype=torch.float64)
-        for micro in batch.split(parts):
+        after = []
+        for micro, carried in zip(batch.split(parts), self.carried.split(batch, parts), strict=True):
+            plan = carried.before(self.model.planner, micro)
             with torch.autocast(
                 self.model.device.type,
                 dtype=DTYPES[self.optim.precision],
                 enabled=self.optim.precision != "fp32",
             ):
-                terms = loss_terms(self.model, micro, self.weights, totals=totals)
+                terms = loss_terms(self.model, micro, self.weights, totals=totals, plan=plan)
             loss = total_loss(terms, self.weights, self.step)
             self.scaler.scale(loss).backward()
             loss_sum += float(loss.detach())
             usage += terms.usage.cpu()
+            assert terms.plan is not None, "a batch that has been read leaves its plans somewhere"
+            after.append(terms.plan)
             for name in TERM_NAMES:
                 term = getattr(terms, name)
                 if term is not None:
                     sums[name] = sums.get(name, 0.0) + float(term.detach())
+        self.carried.keep_after(batch, after)
         return loss_sum, sums, tuple(usage.tolist())
 
     def _clip(self) -> Tensor:
@@ -125,17 +133,20 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "carried": None if self.carried.state is None else self.carried.state._asdict(),
         }
 
     def load_state_dict(self, state: dict[str, Any], *, restore_rng: bool = True) -> None:
         """Take up the state that `state_dict` gave, strict about names and shapes; CheckpointError names what differs.
 
         Hyperparameters (learning rate, weight decay) stay those of this trainer's own configuration. Without
-        `restore_rng` the random number generators are left as they are.
+        `restore_rng` the random number generators are left as they are, and no row goes on with a plan of before.
         """
         compare_tensors(state["model"], self.model.state_dict(), "the checkpoint")
         own_scaler = self.scaler.state_dict()
         check_training_state(state, self.optimizer, own_scaler, "the checkpoint", with_rng=restore_rng)
+        stored = state.get("carried") if restore_rng else None
+        carried = read_carried_plan(stored, self.model.planner.initial_state(1), "the checkpoint")
         self.model.load_state_dict(state["model"], strict=True)
         own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -144,6 +155,7 @@ class Trainer:
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
+        self.carried = CarriedPlan(carried)
         if restore_rng:
             torch.set_rng_state(state["rng"]["cpu"].cpu())
             if state["rng"]["cuda"] and torch.cuda.is_available():

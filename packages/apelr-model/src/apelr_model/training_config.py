@@ -122,6 +122,8 @@ class OptimConfig:
     """Steps over which the learning rate rises linearly from 0 to `lr`."""
     min_lr_ratio: float = 0.1
     """Learning rate at `max_steps`, where the decay ends, as a share of `lr` (linear and cosine)."""
+    planner_lr_scale: float = 1.0
+    """Factor on the learning rate of the planner, and of the plan states' biases in a factorized head."""
     weight_decay: float = 0.01
     """AdamW weight decay, on matrices only: biases, embeddings of the plan and the planner's logits have none."""
     grad_clip: float = 1.0
@@ -137,6 +139,7 @@ class OptimConfig:
         """Every rule on the fields, with whether it holds."""
         return [
             ("lr", self.lr, "> 0 and finite", 0 < self.lr < INFINITY),
+            ("planner_lr_scale", self.planner_lr_scale, ">= 0 and finite", 0 <= self.planner_lr_scale < INFINITY),
             ("warmup_steps", self.warmup_steps, ">= 0", self.warmup_steps >= 0),
             ("min_lr_ratio", self.min_lr_ratio, "between 0 and 1", 0 <= self.min_lr_ratio <= 1),
             ("weight_decay", self.weight_decay, ">= 0 and finite", 0 <= self.weight_decay < INFINITY),

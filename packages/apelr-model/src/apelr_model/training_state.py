@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from apelr_model.errors import CheckpointError
+from apelr_model.plan_state import PlanState
 from apelr_model.shown import shown, shown_names
 
-__all__ = ["check_training_state"]
+__all__ = ["check_training_state", "read_carried_plan"]
 
 TRAINING_TYPES: dict[str, type] = {"optimizer": dict, "scaler": dict, "rng": dict}
 """What the training state must hold; a run may keep more beside it."""
@@ -49,6 +50,26 @@ def check_training_state(
                 f"{where}: the optimizer's state names a parameter {shown(index)}, which is not there"
             )
         _check_moments(moments, index, parameters[index], where)
+
+
+def read_carried_plan(stored: object, like: PlanState, where: str) -> PlanState | None:
+    """The plans that rows go on with, as a training state holds them; None where it holds none.
+
+    Raises CheckpointError, naming `where`, unless they are those of a model whose state for one row is `like`.
+    """
+    if stored is None:
+        return None
+    found = [stored.get(name) for name in like._fields] if isinstance(stored, dict) else []
+    fits = len(found) == len(like) and all(
+        isinstance(one, Tensor)
+        and one.dtype == other.dtype
+        and one.shape[1:] == other.shape[1:]
+        and len(one) == len(found[0])
+        for one, other in zip(found, like, strict=True)
+    )
+    if not fits:
+        raise CheckpointError(f"{where}: the plans that rows go on with do not fit the model")
+    return PlanState(*found)
 
 
 def _check_rng(stored: Mapping[Any, Any], where: str) -> None:

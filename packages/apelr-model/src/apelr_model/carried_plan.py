@@ -1,0 +1,54 @@
+"""The plan that rows hand on: where a batch's rows go on with the rows of the batch before, so do their beliefs."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from apelr_model.batches import TokenBatch
+from apelr_model.plan_state import PlanState
+from apelr_model.planner import Planner
+
+__all__ = ["CarriedPlan"]
+
+
+class CarriedPlan:
+    """The plan states after the latest batch, without gradient: at most one for each row.
+
+    The executor begins afresh in every row: what lies further back is known to the plan alone.
+    """
+
+    def __init__(self, state: PlanState | None = None) -> None:
+        self.state = state
+
+    def before(self, planner: Planner, batch: TokenBatch) -> PlanState | None:
+        """The state that each row of `batch` begins in; None where no row goes on, or nothing has been read before.
+
+        Raises ValueError for more rows than the batch before had.
+        """
+        if self.state is None or batch.continues is None or not bool(batch.continues.any()):
+            return None
+        rows, have = len(batch.lengths), len(self.state.position)
+        if rows > have:
+            raise ValueError(f"{rows} rows cannot go on from the {have} rows of the batch before")
+        afresh = planner.initial_state(rows)
+        return PlanState(*(_chosen(batch.continues, *pair) for pair in zip(self.state, afresh, strict=True)))
+
+    def split(self, batch: TokenBatch, parts: int) -> list["CarriedPlan"]:
+        """What each part of `batch.split(parts)` goes on from."""
+        if self.state is None:
+            return [CarriedPlan() for _ in range(parts)]
+        rows = len(batch.lengths)
+        pieces = (tensor[:rows].tensor_split(parts) for tensor in self.state)
+        return [CarriedPlan(PlanState(*piece)) for piece in zip(*pieces, strict=True)]
+
+    def keep_after(self, batch: TokenBatch, states: Sequence[PlanState]) -> None:
+        """Remember the states after the parts of a batch, in order, where rows can go on from it."""
+        if batch.continues is not None:
+            self.state = PlanState(*(torch.cat(parts).detach() for parts in zip(*states, strict=True)))
+
+
+def _chosen(continues: Tensor, carried: Tensor, afresh: Tensor) -> Tensor:
+    """continues [B], carried [at least B, ...], afresh [B, ...] -> [B, ...]."""
+    going_on = continues.to(afresh.device).view(-1, *[1] * (afresh.ndim - 1))
+    return torch.where(going_on, carried[: len(afresh)].to(afresh), afresh)
