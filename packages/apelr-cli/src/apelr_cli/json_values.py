@@ -8,7 +8,9 @@ __all__ = ["as_json"]
 
 
 def as_json(value: Any) -> Any:
-    """`value` with tuples as lists, keys as text, and None for what is infinite or no number: JSON has neither."""
+    """`value` as JSON has it: tuples as lists, those with names as objects, None for what is infinite or no number."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return as_json(value._asdict())
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
