@@ -1,7 +1,9 @@
 """Text to batches: what a step sees, what an evaluation covers, what makes data the same."""
 
 import gzip
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from apelr_cli.run_config import RunConfig
 from apelr_cli.train_config import V2TrainConfig
 from apelr_cli.training_data import TrainingData, prepare_data
 from apelr_data import DataConfig
+from apelr_model import V2Config
 from apelr_tokenizers import TokenizerConfig
 
 WORDS = "the plan is to write a small text that has some lines\n" * 30
@@ -111,3 +114,58 @@ def test_text_is_read_only_as_far_as_its_ids_reach() -> None:
     read = data._text("train")
     assert whole.startswith(read)
     assert data.train_stream.text_bytes <= len(read) < data.train_stream.text_bytes + len(documents[0]) * 3 < len(whole)
+
+
+def contiguous(tmp_path: Path, **train: object) -> RunConfig:
+    path = tmp_path / "text.txt"
+    path.write_text(WORDS, encoding="utf-8")
+    return RunConfig(
+        model=V2Config(chunk_size=4),
+        tokenizer=TokenizerConfig(type="char", min_frequency=1),
+        data=DataConfig(source="text", path=str(path), val_fraction=0.2, order="contiguous"),
+        train=V2TrainConfig(seq_len=8, batch_size=3, **train),  # type: ignore[arg-type]
+    )
+
+
+def test_contiguous_rows_go_on_where_the_last_step_s_ended(tmp_path: Path) -> None:
+    data = prepare_data(contiguous(tmp_path, carry_belief=True))
+    steps = [data.train_batch(step)[0] for step in range(2 * len(data.train))]
+    assert not steps[0].continues.any()  # type: ignore[union-attr]
+    wrapped = 0
+    for before, after in pairwise(steps):
+        for row in range(3):
+            if after.continues[row]:  # type: ignore[index]
+                assert after.inputs[row, 0] == before.targets[row, before.lengths[row] - 1]
+            else:
+                assert after.inputs[row, 0] == data.tokenizer.bos_id
+                wrapped += 1
+    assert wrapped == 6  # each of three lanes came to the text's end twice
+    plain = prepare_data(contiguous(tmp_path))
+    assert plain.train_batch(5)[0].continues is None
+    assert torch.equal(plain.train_batch(5)[0].inputs, steps[5].inputs)
+
+
+def test_validation_rows_go_on_side_by_side(tmp_path: Path) -> None:
+    data = prepare_data(contiguous(tmp_path, carry_belief=True))
+    batches = list(data.validation_batches(None))
+    assert sum(int(batch.lengths.sum()) for batch in batches) == len(data.validation_stream.ids) - 1
+    assert [bool(batch.continues.any()) for batch in batches] == [False] + [True] * (len(batches) - 1)  # type: ignore[union-attr]
+    for before, after in pairwise(batches):
+        last = before.targets[torch.arange(len(before.lengths)), before.lengths - 1]
+        assert torch.equal(after.inputs[:, 0], last[: len(after.lengths)])
+    assert data.validation_bytes(None) == data.validation_stream.text_bytes
+
+
+@pytest.mark.parametrize(
+    ("data", "train"),
+    [
+        ({}, {"carry_belief": True}),
+        ({"order": "contiguous"}, {"carry_belief": True, "stride": 4}),
+        ({"order": "contiguous"}, {"carry_belief": True, "seq_len": 10}),
+        ({"order": "contiguous", "document_mask": True}, {"carry_belief": True}),
+    ],
+)
+def test_beliefs_are_carried_over_whole_chunks_of_rows_in_order(data: dict[str, Any], train: dict[str, Any]) -> None:
+    line = "^train.carry_belief must be false unless data.order is contiguous, .*, got true$"
+    with pytest.raises(ValueError, match=line):
+        RunConfig(model=V2Config(chunk_size=4), data=DataConfig(**data), train=V2TrainConfig(**{"seq_len": 8, **train}))

@@ -10,6 +10,7 @@ from apelr_cli.errors import ConfigError
 from apelr_cli.loading import LoadedModel
 from apelr_cli.memory_check import check_text_fits_memory
 from apelr_cli.prepared_text import prepare_text
+from apelr_cli.row_batches import row_batches
 from apelr_cli.run_config import RunConfig
 from apelr_cli.shown import shown
 from apelr_cli.training_data import to_token_batch
@@ -45,12 +46,16 @@ class TextRequest:
 class EvaluationText:
     """Rows of a text, in order."""
 
-    def __init__(self, stream: TokenStream, rows: Rows, *, name: str, seq_len: int, batch_size: int) -> None:
+    def __init__(
+        self, stream: TokenStream, rows: Rows, *, name: str, seq_len: int, batch_size: int, carry_belief: bool
+    ) -> None:
         self._stream = stream
         self._rows = rows
         self.name = name
         self.seq_len = seq_len
         self.batch_size = batch_size
+        self.carry_belief = carry_belief
+        """Whether each row begins with the belief that the row before it ended with."""
         self.text_bytes = 0
         """UTF-8 bytes that the targets of the batches given out so far stand for."""
 
@@ -67,10 +72,10 @@ class EvaluationText:
     def batches(self) -> Iterator[TokenBatch]:
         """Every row once; `text_bytes` grows with them."""
         self.text_bytes = 0
-        for start in range(0, self.rows, self.batch_size):
-            batch = self._rows.batch(range(start, min(start + self.batch_size, self.rows)))
+        for numbers, goes_on in row_batches(self.rows, self.batch_size, carried=self.carry_belief):
+            batch = self._rows.batch(numbers)
             self.text_bytes += int(batch.byte_counts.sum())
-            yield to_token_batch(batch)
+            yield to_token_batch(batch, goes_on)
 
 
 def find_text(
@@ -90,7 +95,14 @@ def find_text(
     longer = max(1.0, seq_len / config.train.seq_len)
     batch_size = request.batch_size or max(1, math.floor(config.train.batch_size / longer))
     rows = Rows(stream, seq_len, document_mask=config.data.document_mask)
-    return EvaluationText(stream, rows, name=name, seq_len=seq_len, batch_size=batch_size)
+    return EvaluationText(
+        stream,
+        rows,
+        name=name,
+        seq_len=seq_len,
+        batch_size=batch_size,
+        carry_belief=config.carries,
+    )
 
 
 def _config(loaded: LoadedModel, request: TextRequest) -> RunConfig:

@@ -53,12 +53,31 @@ class RunConfig:
                 train.batch_size >= train.grad_accum_steps,
             ),
             (
+                "train.carry_belief",
+                self.carries,
+                "false unless data.order is contiguous, train.stride is null or train.seq_len, train.seq_len "
+                "is a multiple of model.chunk_size, and data.document_mask is false",
+                not self.carries or self._can_carry,
+            ),
+            (
                 "train.precision",
                 train.precision,
                 "fp32 or bf16 when device is cpu or mps: the loss scaling of fp16 needs CUDA",
                 train.precision != "fp16" or self.device in ("auto", "cuda"),
             ),
         ]
+
+    @property
+    def carries(self) -> bool:
+        """Whether rows hand their belief on; false in a control, which has none."""
+        return getattr(self.train, "carry_belief", False)
+
+    @property
+    def _can_carry(self) -> bool:
+        train, data = self.train, self.data
+        whole_chunks = train.seq_len % getattr(self.model, "chunk_size", 1) == 0
+        in_order = data.order == "contiguous" and train.stride in (None, train.seq_len)
+        return in_order and whole_chunks and not data.document_mask
 
     def __post_init__(self) -> None:
         broken = [

@@ -65,6 +65,8 @@ class V2TrainConfig(TrainLoop):
     model_versions: ClassVar[tuple[str, ...]] = ("v2_planner_required",)
     """Values of model.version that this form belongs to."""
 
+    carry_belief: bool = False
+    """Whether each row begins with the belief that the row before it ended with; it needs data.order contiguous."""
     loss_weights: V2LossWeights = field(default_factory=V2LossWeights)
     """Weights of the terms beside the NLL."""
 
@@ -80,6 +82,9 @@ class V1TrainConfig(V1LossWeights, TrainLoop):
 
     model_versions: ClassVar[tuple[str, ...]] = ("v1_filtered_mixture",)
     """Values of model.version that this form belongs to."""
+
+    carry_belief: bool = False
+    """Whether each row begins with the belief that the row before it ended with; it needs data.order contiguous."""
 
     def rules(self) -> list[Rule]:
         """Every rule on the fields, with whether it holds."""

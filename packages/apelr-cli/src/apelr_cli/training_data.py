@@ -1,16 +1,18 @@
 """Text -> tokenizer -> packed rows -> batches: everything of the data's way that lies before the model."""
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 
 from apelr_cli.prepared_text import PreparedText, Progress, prepare_text
+from apelr_cli.row_batches import row_batches
 from apelr_cli.run_config import RunConfig
-from apelr_data import Batch, DataError, RowOrder, Rows, Split, TokenStream, compression_baselines
+from apelr_data import Batch, DataError, LaneOrder, RowOrder, Rows, Split, TokenStream, compression_baselines
 from apelr_model import TokenBatch
 from apelr_tokenizers import Tokenizer
 
@@ -27,7 +29,9 @@ class TrainingData:
     text: PreparedText
     train: Rows
     validation: Rows
-    order: RowOrder
+    order: RowOrder | LaneOrder
+    carry_belief: bool
+    """Whether rows hand their belief on to the rows after them."""
     batch_size: int
     max_validation_tokens: int | None
     """The cap on the validation ids; None for no limit."""
@@ -51,22 +55,21 @@ class TrainingData:
         """The rows of optimizer step `step` (0 is the first), and the UTF-8 bytes their targets stand for."""
         rows = self.order.indices(step * self.batch_size, self.batch_size)
         batch = self.train.batch(rows)
-        return to_token_batch(batch), int(batch.byte_counts.sum())
+        goes_on = None
+        if self.carry_belief and isinstance(self.order, LaneOrder):
+            goes_on = self.order.continues(step * self.batch_size, self.batch_size)
+        return to_token_batch(batch, goes_on), int(batch.byte_counts.sum())
 
     def validation_batches(self, limit: int | None) -> Iterator[TokenBatch]:
         """The first `limit` batches of the validation rows in order (None: all)."""
-        return (to_token_batch(self.validation.batch(rows)) for rows in self._validation_rows(limit))
+        return (to_token_batch(self.validation.batch(rows), goes_on) for rows, goes_on in self._validation_rows(limit))
 
     def validation_bytes(self, limit: int | None) -> int:
         """The UTF-8 bytes that the targets of `validation_batches(limit)` stand for."""
-        return sum(int(self.validation.batch(rows).byte_counts.sum()) for rows in self._validation_rows(limit))
+        return sum(int(self.validation.batch(rows).byte_counts.sum()) for rows, _ in self._validation_rows(limit))
 
-    def _validation_rows(self, limit: int | None) -> Iterator[list[int]]:
-        count = len(self.validation)
-        batches = math.ceil(count / self.batch_size)
-        for number in range(batches if limit is None else min(limit, batches)):
-            start = number * self.batch_size
-            yield list(range(start, min(start + self.batch_size, count)))
+    def _validation_rows(self, limit: int | None) -> Iterator[tuple[list[int], bool | None]]:
+        return islice(row_batches(len(self.validation), self.batch_size, carried=self.carry_belief), limit)
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to go on with the same data: counts and a digest of both streams' digests."""
@@ -130,14 +133,22 @@ def prepare_data(
         text=text,
         train=rows,
         validation=Rows(text.streams["validation"], train.seq_len, document_mask=data.document_mask),
-        order=RowOrder(len(rows), config.seed),
+        order=_order(config, len(rows)),
+        carry_belief=config.carries,
         batch_size=train.batch_size,
         max_validation_tokens=data.max_val_tokens,
     )
 
 
-def to_token_batch(batch: Batch) -> TokenBatch:
-    """numpy rows -> tensors, sharing memory."""
+def _order(config: RunConfig, rows: int) -> RowOrder | LaneOrder:
+    if config.data.order == "contiguous":
+        return LaneOrder(rows, config.train.batch_size, config.seed)
+    return RowOrder(rows, config.seed)
+
+
+def to_token_batch(batch: Batch, goes_on: np.ndarray | bool | None = None) -> TokenBatch:
+    """numpy rows -> tensors, sharing memory. `goes_on` ([B], or one for all): do rows go on from the batch before?"""
     inputs, targets, lengths = (torch.from_numpy(array) for array in (batch.inputs, batch.targets, batch.lengths))
     positions = None if batch.positions is None else torch.from_numpy(batch.positions)
-    return TokenBatch(inputs, targets, lengths, positions)
+    continues = None if goes_on is None else torch.from_numpy(np.broadcast_to(goes_on, len(lengths)).copy())
+    return TokenBatch(inputs, targets, lengths, positions, continues)

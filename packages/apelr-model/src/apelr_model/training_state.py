@@ -59,7 +59,7 @@ def read_carried_plan(stored: object, like: PlanState, where: str) -> PlanState 
     """
     if stored is None:
         return None
-    found = [stored.get(name) for name in like._fields] if isinstance(stored, dict) else []
+    found: list[Any] = [stored.get(name) for name in like._fields] if isinstance(stored, dict) else []
     fits = len(found) == len(like) and all(
         isinstance(one, Tensor)
         and one.dtype == other.dtype
