@@ -18,6 +18,7 @@ from apelr_model import (
     score,
     smooth_plans,
 )
+from apelr_model.batch_statistics import read_batches
 from apelr_model.gold_chunks import chunk_labels
 
 ROWS = [[11], [4, 7], [2], [6, 1, 3]]
@@ -93,6 +94,32 @@ def test_batches_of_several_widths_are_one_set(make_model, make_batch):
     alone = read_gold_chunks(model, labelled[1:2])
     torch.testing.assert_close(found.log_filtered[2], alone.log_filtered[0], rtol=0, atol=1e-12)
     assert torch.equal(found.rows(2, 3).labels, alone.labels)
+
+
+@pytest.mark.parametrize("kind", [V1Config, V2Config])
+def test_beliefs_of_rows_that_go_on_go_on(make_model, make_batch, kind):
+    """The rows of a second batch begin where those of the first one ended, in the middle of a chunk; a third is new."""
+    model = make_model(kind=kind, chunk_size=4)
+    parts = [make_batch([6, 10], seed=1), make_batch([9, 8], seed=2), make_batch([7, 3], seed=3)]
+    parts = [
+        part._replace(continues=torch.full((2,), going_on, device=part.inputs.device))
+        for part, going_on in zip(parts, (False, True, False), strict=True)
+    ]
+    found = read_gold_chunks(model, [LabelledBatch(part, labels_for(part)) for part in parts])
+    alone = read_gold_chunks(model, [LabelledBatch(part._replace(continues=None), labels_for(part)) for part in parts])
+    for number, statistics in enumerate(read_batches(model, parts)):
+        after, runs = statistics.reading.filtered.log_belief_after, statistics.reading.segments.number
+        for b, length in enumerate(parts[number].lengths.tolist()):
+            row = 2 * number + b
+            own = runs[min(b, len(runs) - 1), :length].tolist()
+            for run in sorted(set(own)):
+                last = length - 1 - own[::-1].index(run)
+                torch.testing.assert_close(found.log_filtered[row, run], after[b, last].cpu(), rtol=0, atol=1e-10)
+            fresh = torch.equal(found.log_filtered[row, own[-1]], alone.log_filtered[row, own[-1]])
+            assert fresh is (number != 1)
+            # Of the last chunk nothing more is known in the end than after its last target.
+            ended = (found.log_smoothed[row, own[-1]], found.log_filtered[row, own[-1]])
+            torch.testing.assert_close(*ended, rtol=0, atol=1e-10)
 
 
 def test_mode_and_random_state_are_left_alone(make_model, make_batch):

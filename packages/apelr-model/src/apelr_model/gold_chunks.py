@@ -1,13 +1,13 @@
 """A labelled text as the plan sees it: what a model takes each chunk's plan for, and what it is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from apelr_model.batch_statistics import BatchStatistics, read_batch
+from apelr_model.batch_statistics import BatchStatistics, read_batches
 from apelr_model.batches import TokenBatch
 from apelr_model.belief import to_filter_dtype
 from apelr_model.planner import FilterPlanner, observed_targets
@@ -71,7 +71,8 @@ def read_gold_chunks(
     """Read labelled batches once, and keep of them what `plan_recovery` and `lookahead_skill` compare.
 
     `policy` says how the belief is used (None: the model's own); where it freezes the belief, all that follows is one
-    chunk. Leaves the model in the mode it was in and draws no random number. Raises ValueError for a model without a
+    chunk. Where rows go on from the batch before, so do their beliefs; smoothing looks no further than the row's end.
+    Leaves the model in the mode it was in and draws no random number. Raises ValueError for a model without a
     chain of plans, labels of another shape, and a text in which no chunk has a label; ImpossibleObservationError where
     a target has probability zero.
     """
@@ -79,12 +80,18 @@ def read_gold_chunks(
     if not isinstance(planner, FilterPlanner):
         raise ValueError(f"{model.config.version} has no chain of plans to compare with known ones")
     policy = model.policy if policy is None else model.check_policy(policy)
+    labels_of: list[Tensor] = []
     found: list[tuple[Tensor, ...]] = []
-    with eval_mode(model):
+
+    def texts() -> Iterator[TokenBatch]:
         for batch, labels in batches:
-            statistics = read_batch(model, batch.to(model.device), policy=policy)
+            labels_of.append(labels)
+            yield batch
+
+    with eval_mode(model):
+        for statistics in read_batches(model, texts(), policy=policy):
             trellis = trellis_of_batch(planner, statistics, policy)
-            found.append(_chunks_of_batch(statistics, trellis, labels))
+            found.append(_chunks_of_batch(statistics, trellis, labels_of.pop()))
     if not any(bool((labels >= 0).any()) for _, _, labels, _ in found):
         raise ValueError("no chunk of the text has a known plan to compare with")
     filtered, smoothed, labels, document = (_stacked(parts) for parts in zip(*found, strict=True))
@@ -94,14 +101,12 @@ def read_gold_chunks(
 
 def trellis_of_batch(planner: FilterPlanner, found: BatchStatistics, policy: PlanPolicy) -> PlanTrellis:
     """The forward pass over the chunks of a batch that has been read, from the belief that each row began with."""
-    reading, segments = found.reading, found.reading.segments
-    crosses = segments.crosses.clone()
-    crosses[:, 0] = False  # the belief at the row's start has done that
+    reading = found.reading
     return plan_trellis(
         reading.state_log_probs,
-        reading.filtered.log_start[:, 0],
+        found.log_initial,
         planner.log_transition(),
-        segments._replace(crosses=crosses),
+        reading.segments,
         evidence=reading.evidence,
         mask=found.batch.valid,
         observed=observed_targets(reading.positions, policy, len(found.batch.lengths)),
