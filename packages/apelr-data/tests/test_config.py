@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from apelr_data import DataConfig, SourceName
+from apelr_data import DataConfig, PlantedConfig, SourceName
 from apelr_data.config import CAPS, LOCAL_SOURCES, MixedSource, SourceConfig
 
 HF = {"source": "hf", "path": "owner/name"}
@@ -52,6 +52,14 @@ HF = {"source": "hf", "path": "owner/name"}
             {"source": "tinystories", "sources": (MixedSource(source="storyworld"),)},
             "source must be left out when sources are given: each has its own, got 'tinystories'",
         ),
+        *[
+            (values, f"planted must be left out unless source is planted, got {values['planted']!r}")
+            for values in (
+                {"planted": PlantedConfig()},
+                {"source": "python_docs", "planted": PlantedConfig(num_plans=2)},
+                {"sources": (MixedSource(source="planted"),), "planted": PlantedConfig()},
+            )
+        ],
         ({"min_chars": -1}, "min_chars must be >= 0, got -1"),
         ({"token_cache_dir": ""}, "token_cache_dir must be null or a folder, got ''"),
         *[({cap: 0}, f"{cap} must be null or >= 1, got 0") for cap in CAPS],

@@ -89,8 +89,9 @@ def test_sizes_that_give_no_row_are_refused(length, seq_len, stride, message):
 def test_a_row_out_of_range_is_refused():
     rows = Rows(stream_of(9), 4)
     for index in (-1, len(rows)):
-        with pytest.raises(IndexError, match=r"row numbers must be in 0 \.\. 1"):
-            rows.batch([0, index])
+        for method in (rows.batch, rows.stream_positions):
+            with pytest.raises(IndexError, match=r"row numbers must be in 0 \.\. 1"):
+                method([0, index])
 
 
 @given(st.lists(st.integers(1, 4), min_size=2, max_size=40), st.integers(1, 9), st.integers(1, 9))
@@ -109,3 +110,17 @@ def test_positions_count_the_targets_of_a_document(ids, seq_len, stride):
 
 def test_there_are_no_positions_without_a_document_mask():
     assert Rows(stream_of(9), 4).batch([0]).positions is None
+
+
+@given(*SIZES, st.data())
+def test_stream_positions_are_where_the_targets_stand(length, seq_len, stride, data):
+    stream = stream_of(length)
+    rows = Rows(stream, seq_len, stride)
+    wanted = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=6))
+    batch, positions = rows.batch(wanted), rows.stream_positions(wanted)
+    assert positions.shape == batch.targets.shape
+    assert positions.dtype == np.int64
+    for row, n in enumerate(batch.lengths):
+        assert stream.ids[positions[row, :n]].tolist() == batch.targets[row, :n].tolist()
+        assert (positions[row, n:] == -1).all()
+        assert (positions[row, :n] >= 1).all()

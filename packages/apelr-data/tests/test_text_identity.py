@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from apelr_data import DataConfig
+from apelr_data import DataConfig, PlantedConfig
 from apelr_data.config import MixedSource
 from apelr_data.text_identity import text_name, text_settings, text_state
 
@@ -27,6 +27,7 @@ def test_what_decides_no_text_is_left_out(files):
         token_cache=True,
         token_cache_dir="x",
         reuse_token_cache=False,
+        order="contiguous",
         document_mask=True,
     )
     assert text_settings(config, 1) == text_settings(other, 2)
@@ -41,7 +42,15 @@ def test_a_setting_that_decides_text_is_kept(change):
 
 def test_the_seed_counts_where_it_picks_the_text():
     assert text_settings(DataConfig(source="storyworld"), 1) != text_settings(DataConfig(source="storyworld"), 2)
+    assert text_settings(DataConfig(source="planted"), 1) != text_settings(DataConfig(source="planted"), 2)
     assert text_settings(DataConfig(source="python_docs"), 1) == text_settings(DataConfig(source="python_docs"), 2)
+
+
+def test_the_sizes_of_a_planted_source_count_where_they_are_left_out_too():
+    said, unsaid = (DataConfig(source="planted", planted=planted) for planted in (PlantedConfig(), None))
+    assert text_settings(said, 0) == text_settings(unsaid, 0)
+    assert text_settings(unsaid, 0)["planted"]["num_plans"] == 4
+    assert text_settings(DataConfig(source="planted", planted=PlantedConfig(overlap=0.2)), 0) != text_settings(said, 0)
 
 
 def test_files_count_by_name_size_and_time(files):

@@ -4,10 +4,14 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
+from apelr_data.planted_config import PlantedConfig
+from apelr_data.ruled import Rule, Ruled
+
 Split = Literal["train", "validation"]
 
 SourceName = Literal[
     "storyworld",
+    "planted",
     "python_docs",
     "text",
     "tinystories",
@@ -21,9 +25,7 @@ SourceName = Literal[
     "hf",
 ]
 
-LOCAL_SOURCES = ("storyworld", "python_docs", "text")
-
-Rule = tuple[str, object, str, bool]
+LOCAL_SOURCES = ("storyworld", "planted", "python_docs", "text")
 
 CAPS = (
     "max_train_examples",
@@ -35,22 +37,8 @@ CAPS = (
 )
 
 
-class _Ruled:
-    """A config object that raises ValueError with one line for every rule that does not hold."""
-
-    def rules(self) -> list[Rule]:
-        """Every rule as (field, value, what it must be, whether it holds)."""
-        return []
-
-    def __post_init__(self) -> None:
-        """Raises ValueError with one line for every rule that does not hold."""
-        broken = [f"{name} must be {rule}, got {value!r}" for name, value, rule, holds in self.rules() if not holds]
-        if broken:
-            raise ValueError("\n".join(broken))
-
-
 @dataclass(frozen=True, kw_only=True)
-class SourceConfig(_Ruled):
+class SourceConfig(Ruled):
     """One source of documents: the keys that `data` and each entry of `data.sources` share."""
 
     source: SourceName = "storyworld"
@@ -73,6 +61,14 @@ class SourceConfig(_Ruled):
     "For the hub's corpora: whether rows are read as they are needed; null for each corpus's own way, for hf true."
     cache_dir: str | None = None
     "For the hub's corpora: where prepared downloads are kept; null for the folder of the datasets library."
+    planted: PlantedConfig | None = None
+    "For planted: the sizes of the source; null for the defaults."
+
+    def __post_init__(self) -> None:
+        """Fill in the section of a planted source. Raises ValueError with one line for every broken rule."""
+        if self.source == "planted" and self.planted is None:
+            object.__setattr__(self, "planted", PlantedConfig())
+        super().__post_init__()
 
     def rules(self) -> list[Rule]:
         """Every rule as (field, value, what it must be, whether it holds)."""
@@ -110,6 +106,12 @@ class SourceConfig(_Ruled):
             ("streaming", self.streaming, "null unless source is a corpus of the hub", self.streaming is None or hub),
             ("cache_dir", self.cache_dir, "null unless source is a corpus of the hub", self.cache_dir is None or hub),
             ("cache_dir", self.cache_dir, "null or a folder", self.cache_dir != ""),
+            (
+                "planted",
+                self.planted,
+                "left out unless source is planted",
+                self.planted is None or self.source == "planted",
+            ),
         ]
 
 
@@ -155,6 +157,8 @@ class DataConfig(SourceConfig):
     "Where token caches lie; null for apelr/tokens in the user's cache folder (XDG_CACHE_HOME, or ~/.cache)."
     reuse_token_cache: bool = True
     "Whether a token cache that fits in everything is read; false writes it anew."
+    order: Literal["shuffled", "contiguous"] = "shuffled"
+    "How training rows are drawn: shuffled, or each row of a batch going on where the same row of the last one ended."
     document_mask: bool = False
     "Whether reading and belief begin afresh at each document's beginning, so that no document sees another."
 
@@ -166,6 +170,7 @@ class DataConfig(SourceConfig):
             *super().rules(),
             ("source", self.source, "left out when sources are given: each has its own", alone),
             ("val_fraction", self.val_fraction, "> 0 and < 1", 0 < self.val_fraction < 1),
+            ("order", self.order, "shuffled or contiguous", self.order in ("shuffled", "contiguous")),
             ("min_chars", self.min_chars, ">= 0", self.min_chars >= 0),
             ("token_cache_dir", self.token_cache_dir, "null or a folder", self.token_cache_dir != ""),
             *[(name, cap, "null or >= 1", cap is None or cap >= 1) for name, cap in caps],

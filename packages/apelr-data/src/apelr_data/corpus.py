@@ -10,6 +10,8 @@ from apelr_data.errors import DataError
 from apelr_data.mixture import interleave
 from apelr_data.sources import Source
 from apelr_data.sources.hub import HubSource
+from apelr_data.sources.planted import PlantedText
+from apelr_data.sources.protocol import PlannedDocument
 from apelr_data.sources.python_docs import PythonDocsSource
 from apelr_data.sources.stories import StoriesSource
 from apelr_data.sources.text import TextSource
@@ -45,9 +47,18 @@ class Corpus(Protocol):
         """The source's own exact bits per byte where they are known, else None."""
         ...
 
+    @property
+    def plan_names(self) -> tuple[str, ...]:
+        """The names of the gold plans; none where the source has no plans that are known."""
+        ...
+
+    def planned_documents(self, split: Split) -> Iterator[PlannedDocument]:
+        """The documents of one split with their gold plans, before caps cut them. Raises DataError without plans."""
+        ...
+
 
 def open_corpus(config: DataConfig, *, seed: int) -> Corpus:
-    """The corpus that `config` names; `seed` picks storyworld's stories and changes nothing else.
+    """The corpus that `config` names; `seed` picks storyworld's stories and planted's text, and changes nothing else.
 
     Files are looked up here; the network is asked only when documents are read. Raises DataError.
     """
@@ -59,6 +70,8 @@ def _open_source(section: str, config: DataConfig, seed: int) -> Source:
     """The source behind a name."""
     if config.source == "storyworld":
         return StoriesSource(config, seed)
+    if config.source == "planted":
+        return PlantedText(config, seed)
     if config.source == "python_docs":
         return PythonDocsSource()
     if config.source == "text":
@@ -172,9 +185,27 @@ class _Corpus:
         return {path: commit for path, commit in read if commit}
 
     def source_bits_per_byte(self, split: Split) -> float | None:
-        """Storyworld: exact bits of the stories that the caps leave, each a whole one, by their bytes; else None."""
+        """Storyworld and planted: exact bits of the stories or symbols that the caps leave, each whole; else None."""
+        return self._planned.bits_per_byte(split) if self._planned else None
+
+    @property
+    def plan_names(self) -> tuple[str, ...]:
+        """Storyworld's beats, the numbers of planted's plans; else none."""
+        return self._planned.plan_names if self._planned else ()
+
+    def planned_documents(self, split: Split) -> Iterator[PlannedDocument]:
+        """The documents of one split with their gold plans, those that `documents` gives, but none is cut."""
+        if self._planned is None:
+            raise DataError(f"data.source {self.name} has no gold plans; storyworld and planted have")
+        for document in self._planned.planned(split):
+            if clean_text(document.text, min_chars=self._config.min_chars).kept:
+                yield document
+
+    @property
+    def _planned(self) -> StoriesSource | PlantedText | None:
+        """The source, where it is one whose plans are known."""
         source = self._sources[0].source
-        return source.bits_per_byte(split) if isinstance(source, StoriesSource) and len(self._sources) == 1 else None
+        return source if isinstance(source, StoriesSource | PlantedText) and len(self._sources) == 1 else None
 
 
 def _cut(text: str, characters: int, counts: TextReport) -> tuple[str, TextReport]:

@@ -57,13 +57,26 @@ class Rows:
         with_a_target = math.ceil(targets / self._stride)
         return min(to_cover_all, with_a_target)
 
-    def batch(self, row_indices: np.ndarray | Sequence[int]) -> Batch:
-        """The rows of these numbers, in this order. Raises IndexError for a number out of range."""
+    def stream_positions(self, row_indices: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Where each target of these rows stands in the stream, int64 [B, T]; -1 behind a row's end.
+
+        So `labels[positions]` are the targets' labels, where `labels` [N] holds one for each id of the stream. Raises
+        IndexError for a number out of range.
+        """
+        positions = self._inputs(row_indices)
+        return np.where(positions < len(self._stream.ids) - 1, positions + 1, -1)
+
+    def _inputs(self, row_indices: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Where the inputs of these rows stand in the stream, or would stand behind its end [B, T]."""
         rows = np.asarray(row_indices, dtype=np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
             raise IndexError(f"row numbers must be in 0 .. {len(self) - 1}")
+        return rows[:, None] * self._stride + np.arange(self._seq_len)
+
+    def batch(self, row_indices: np.ndarray | Sequence[int]) -> Batch:
+        """The rows of these numbers, in this order. Raises IndexError for a number out of range."""
         last = len(self._stream.ids) - 1
-        positions = rows[:, None] * self._stride + np.arange(self._seq_len)
+        positions = self._inputs(row_indices)
         valid = positions < last
         here, following = np.minimum(positions, last), np.minimum(positions + 1, last)
         ids, pad_id = self._stream.ids, self._stream.pad_id

@@ -10,7 +10,7 @@ from apelr_data.config import DataConfig, SourceConfig
 from apelr_data.errors import DataError
 from apelr_data.sources.files import find_files, full_path
 
-WITHOUT_EFFECT = ("token_cache", "token_cache_dir", "reuse_token_cache", "document_mask", "cache_dir")
+WITHOUT_EFFECT = ("token_cache", "token_cache_dir", "reuse_token_cache", "order", "document_mask", "cache_dir")
 """Settings that change where things are kept or how rows are read, but no text."""
 LONGEST_NAME = 40
 """Characters of a name made of the sources' names."""
@@ -27,7 +27,7 @@ def text_settings(config: DataConfig, seed: int) -> dict[str, Any]:
     values = asdict(config) | _full_paths(config)
     values["sources"] = [asdict(each) | _full_paths(each) for each in config.sources]
     settings: dict[str, Any] = _plain({key: each for key, each in values.items() if key not in unused})
-    if any(part.source == "storyworld" for part in config.parts()):
+    if any(part.source in ("storyworld", "planted") for part in config.parts()):
         settings["seed"] = seed
     return settings
 

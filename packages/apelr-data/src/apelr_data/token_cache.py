@@ -66,7 +66,8 @@ class TokenCache:
             if state_of(path) != before and (found := self.find_tokenizer()):
                 return found  # another process has just written it
             most = min(self._tokenizer_config.fit_max_chars, self._config.max_train_chars or sys.maxsize)
-            self._say(f"fitting the tokenizer on the training text, at most {most:,} characters of it")
+            if self._tokenizer_config.type != "identity":
+                self._say(f"fitting the tokenizer on the training text, at most {most:,} characters of it")
             tokenizer = fit_tokenizer(self._tokenizer_config, readable(corpus, "train"))
             about = {"fingerprint": tokenizer.fingerprint, "tokenizer": tokenizer.to_text()}
             with new_entry(self.root, path.name) as partial:

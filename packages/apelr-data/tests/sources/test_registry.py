@@ -14,7 +14,7 @@ def test_the_table_and_the_config_agree():
 
 
 def test_the_offline_sources():
-    assert OFFLINE_SOURCES == ("storyworld", "python_docs", "text")
+    assert OFFLINE_SOURCES == ("storyworld", "planted", "python_docs", "text")
 
 
 @pytest.mark.parametrize("info", SOURCES.values(), ids=SOURCES)

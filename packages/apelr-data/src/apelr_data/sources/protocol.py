@@ -3,6 +3,8 @@
 from collections.abc import Generator
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from apelr_data.config import Split
 
 
@@ -13,6 +15,17 @@ class RawDocument(NamedTuple):
     "The text as read; an undecodable byte is a surrogate U+DC80..U+DCFF."
     by_hash: bool
     "True when a hash of the cleaned text decides the split; False when the source has already chosen."
+
+
+class PlannedDocument(NamedTuple):
+    """A document of a source whose plans are known, with the plan of each stretch of it."""
+
+    text: str
+    "The text, which cleaning leaves as it is."
+    ends: np.ndarray
+    "int64 [S], the UTF-8 byte behind each stretch; together they cover the text."
+    plans: np.ndarray
+    "int64 [S], the plan of each stretch."
 
 
 class Source(Protocol):

@@ -53,6 +53,13 @@ _TABLE = (
         splits="train and validation stories never coincide",
     ),
     SourceInfo(
+        name="planted",
+        summary="Symbols that follow planted plans, a Markov chain over tables of symbol pairs, all known exactly.",
+        size="as many symbols as asked for",
+        licence="Apache-2.0 (this project)",
+        splits="train and validation are drawn independently from the same tables",
+    ),
+    SourceInfo(
         name="python_docs",
         summary="The running Python's help topics and the docstrings of its standard library.",
         size="about 2 MB, depending on the Python",

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Generator, Iterator
 
+import numpy as np
+
 from apelr_data.config import DataConfig, Split
-from apelr_data.sources.protocol import RawDocument
-from apelr_data.storyworld import Story, generate_story
+from apelr_data.sources.protocol import PlannedDocument, RawDocument
+from apelr_data.storyworld import BEATS, Story, generate_story
 
 TRAIN_STORIES = 20_000
 VALIDATION_STORIES = 500
@@ -15,6 +17,7 @@ class StoriesSource:
     """Stories 0, 1, 2 … of each split; a cap on the examples also lifts or lowers their number."""
 
     local = True
+    plan_names = BEATS
 
     def __init__(self, config: DataConfig, seed: int) -> None:
         """`seed` picks the stories."""
@@ -25,6 +28,13 @@ class StoriesSource:
         """The stories in order."""
         for story in self._stories(split):
             yield RawDocument(story.text, by_hash=False)
+
+    def planned(self, split: Split) -> Iterator[PlannedDocument]:
+        """The stories in order, each sentence with its beat."""
+        for story in self._stories(split):
+            sizes = [len(story.text[span.start : span.end].encode("utf-8")) for span in story.spans]
+            beats = [BEATS.index(span.beat) for span in story.spans]
+            yield PlannedDocument(story.text, np.cumsum(sizes), np.array(beats, dtype=np.int64))
 
     def bits_per_byte(self, split: Split) -> float:
         """The exact -log2 probability of the stories of a split by their UTF-8 bytes, in all.
