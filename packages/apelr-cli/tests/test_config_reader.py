@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from apelr_cli.config_reader import ConfigError, load_run_config, run_config_from_plain
 from apelr_cli.run_config import RunConfig, to_plain, to_yaml
 from apelr_cli.train_config import ControlTrainConfig, V1TrainConfig, V2TrainConfig
-from apelr_data import DataConfig, MixedSource, SourceName
+from apelr_data import DataConfig, MixedSource, PlantedConfig, SourceName
 from apelr_model import (
     GRUConfig,
     MixtureOfSoftmaxesConfig,
@@ -61,10 +61,10 @@ def test_every_problem_is_reported_at_once(write_config):
         "model.num_experts belongs to model.version v2_planner_required, not v1_filtered_mixture",
         "model.num_layers must be an integer, got two",
         "model.dropout must be >= 0 and < 1, got 1.5",
-        "tokenizer.type must be one of char, bpe, got cahr; did you mean char?",
+        "tokenizer.type must be one of char, bpe, identity, got cahr; did you mean char?",
         "tokenizer.vocab_size must be >= 260 for byte-level BPE (256 bytes + 4 special tokens), got 3",
-        "data.source must be one of storyworld, python_docs, text, tinystories, wikitext103, wikitext2, fineweb_edu,"
-        " fineweb, c4_en, wiki40b_en, cc_news, hf, got tinystorys; did you mean tinystories?",
+        "data.source must be one of storyworld, planted, python_docs, text, tinystories, wikitext103, wikitext2,"
+        " fineweb_edu, fineweb, c4_en, wiki40b_en, cc_news, hf, got tinystorys; did you mean tinystories?",
         "unknown key train.learning_rate; did you mean train.lr?",
         "train.warmup_steps must be an integer, got abc",
         "train.lr must be > 0 and finite, got -1.0",
@@ -279,6 +279,29 @@ def test_every_problem_of_a_mixture_names_its_entry(write_config):
     ]
 
 
+def test_the_planted_section_belongs_to_planted_alone(write_config):
+    config = load_run_config(write_config("data: {source: planted}"), ["data.planted.num_plans=8"])
+    assert config.data.planted == PlantedConfig(num_plans=8)
+    assert load_run_config(write_config(to_yaml(config))) == config
+    assert run_config_from_plain(to_plain(config)) == config
+    stories = load_run_config(write_config(to_yaml(config)), ["data.source=storyworld", "data.planted=null"])
+    assert stories.data.planted is None
+    entry = load_run_config(write_config("data: {sources: [{source: planted, planted: {overlap: 0}}]}"))
+    assert entry.data.sources[0].planted == PlantedConfig(overlap=0.0)
+    for overrides, line in [
+        (["data.planted.num_plans=8"], "data.planted must be null unless source is planted, got {num_plans: 8}"),
+        (
+            ["data.source=planted", "data.planted.num_plan=8"],
+            "unknown key data.planted.num_plan; did you mean data.planted.num_plans?",
+        ),
+        (["data.source=planted", "data.planted.overlap=2"], "data.planted.overlap must be >= 0 and <= 1, got 2"),
+        (["data.source=planted", "data.planted=8"], "data.planted must be a section of keys with values, got 8"),
+    ]:
+        with pytest.raises(ConfigError) as caught:
+            load_run_config(write_config(""), overrides)
+        assert str(caught.value) == line
+
+
 def test_defaults_stand_only_in_the_config_classes(write_config):
     for section, form in [
         ("model", V2Config),
@@ -317,7 +340,7 @@ others = {
     "device": st.sampled_from(["auto", "cpu", "cuda", "mps"]),
     "tokenizer": st.builds(
         TokenizerConfig,
-        type=st.sampled_from(["char", "bpe"]),
+        type=st.sampled_from(["char", "bpe", "identity"]),
         special_tokens=st.lists(
             st.text(st.characters(exclude_categories=["Cs"]), min_size=2, max_size=9),
             min_size=4,

@@ -25,6 +25,7 @@ EXPECTED = [
     "tinystories_bpe_ident_resume_sharp",
     "quickstart",
     "python_docs",
+    "planted",
     "v2_quickstart",
     "v2_tinystories_cuda_fast",
     "v2_wikitext2_cuda_fast",
@@ -40,7 +41,8 @@ MODEL_SIZES = {
     "transformer_lm": EXECUTOR_SIZES,
 }
 V2_CONFIGS = [name for name in EXPECTED if name.startswith("v2_")]
-CONTROLS = ("v2", "transformer", "mixture")
+PLANNER_KEYS = ("loss_weights", "carry_belief")
+NOT_V1 = ("v2", "transformer", "mixture", "planted")
 
 each_config = pytest.mark.parametrize("name", shipped_names())
 
@@ -79,7 +81,7 @@ def test_the_first_line_gives_size_and_time(name):
     assert re.search(r"minute|second|hour|night|GPU|as long", line)
 
 
-@pytest.mark.parametrize("name", [name for name in shipped_names() if name.split("_")[0] not in CONTROLS])
+@pytest.mark.parametrize("name", [name for name in shipped_names() if name.split("_")[0] not in NOT_V1])
 def test_the_name_says_what_is_inside(name):
     config = load(name)
     words = name.split("_")
@@ -117,7 +119,17 @@ def test_each_v2_config_has_a_control_that_differs_in_its_model_alone(name):
     assert count_parameters(name.replace("v2_", "transformer_lm_")) == pytest.approx(count_parameters(name), rel=0.03)
     assert (control.tokenizer, control.data, control.seed) == (config.tokenizer, config.data, config.seed)
     own, other = (to_plain(each)["train"] for each in (config, control))
-    assert {key: value for key, value in own.items() if key != "loss_weights"} == other
+    assert {key: value for key, value in own.items() if key not in PLANNER_KEYS} == other
+
+
+def test_planted_has_the_symbols_plans_and_chunks_of_its_model():
+    config = load("planted")
+    planted, model = config.data.planted, config.model
+    assert (config.data.source, config.tokenizer.type) == ("planted", "identity")
+    assert config.tokenizer.vocab_size == planted.vocab_size + len(config.tokenizer.special_tokens)
+    assert (planted.num_plans, planted.chunk_size) == (model.num_plan_states, model.chunk_size)
+    assert planted.chunk_offset == {"v1_filtered_mixture": 0, "v2_planner_required": 1}[model.version]
+    assert config.train.seq_len % model.chunk_size == 0
 
 
 def test_the_quickstart_has_both_controls():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from apelr_cli.user_input import InputError, decode_utf8, read_ids, read_standard_input, read_text, warn_of_unknown
-from apelr_tokenizers import Tokenizer
+from apelr_tokenizers import Tokenizer, TokenizerConfig, fit_tokenizer
 
 
 def test_text_is_kept_as_it_is_but_for_a_byte_order_mark(tmp_path: Path) -> None:
@@ -111,3 +111,11 @@ def test_integers_of_any_size_are_judged(tmp_path: Path) -> None:
     path.write_text(json.dumps([1, 10**30]), encoding="utf-8")
     with pytest.raises(InputError, match="at index 1"):
         read_ids(path, 10)
+
+
+def test_characters_are_not_named_where_what_is_known_depends_on_those_around(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    numbers = fit_tokenizer(TokenizerConfig(type="identity", vocab_size=68), [])
+    warn_of_unknown(numbers, "17 4 99", numbers.encode("17 4 99"))
+    assert capsys.readouterr().err == "Warning: 3 characters are unknown to the tokenizer and read as <unk>\n"

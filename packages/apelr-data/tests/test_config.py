@@ -53,7 +53,7 @@ HF = {"source": "hf", "path": "owner/name"}
             "source must be left out when sources are given: each has its own, got 'tinystories'",
         ),
         *[
-            (values, f"planted must be left out unless source is planted, got {values['planted']!r}")
+            (values, f"planted must be null unless source is planted, got {values['planted']!r}")
             for values in (
                 {"planted": PlantedConfig()},
                 {"source": "python_docs", "planted": PlantedConfig(num_plans=2)},

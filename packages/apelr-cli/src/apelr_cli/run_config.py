@@ -23,7 +23,7 @@ class RunConfig:
     """A whole run. The rules between sections are here; each section keeps its own."""
 
     seed: int = 0
-    """Seed of the initial weights, dropout, the order of rows, generated stories and previews."""
+    """Seed of the initial weights, dropout, the order of rows, generated stories, planted text and previews."""
     device: DeviceName = "auto"
     """Where tensors live; auto takes cuda, mps or cpu, the first that is there."""
     model: ModelConfig = field(default_factory=V2Config)

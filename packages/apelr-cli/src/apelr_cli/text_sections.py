@@ -22,7 +22,7 @@ class TextSections:
     """What decides the ids of a run."""
 
     seed: int = 0
-    """Seed of generated stories."""
+    """Seed of generated stories and planted text."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     """How text becomes ids."""
     data: DataConfig = field(default_factory=DataConfig)

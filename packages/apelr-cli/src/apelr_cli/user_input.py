@@ -78,6 +78,8 @@ def warn_of_unknown(tokenizer: Tokenizer, text: str, encoding: Encoding) -> None
     counts = Counter(text)
     characters = list(counts)
     unknown = [c for c, alone in zip(characters, tokenizer.encode_batch(characters), strict=True) if alone.unknown]
+    if sum(map(counts.__getitem__, unknown)) != encoding.unknown:  # what is known depends on the characters around
+        unknown = []
     named = ", ".join(f"{c!r} ({counts[c]})" for c in unknown[:NAMED_CHARACTERS])
     more = f" and {len(unknown) - NAMED_CHARACTERS} others" if len(unknown) > NAMED_CHARACTERS else ""
     which = f": {named}{more}" if named else ""

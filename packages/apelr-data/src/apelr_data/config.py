@@ -106,12 +106,7 @@ class SourceConfig(Ruled):
             ("streaming", self.streaming, "null unless source is a corpus of the hub", self.streaming is None or hub),
             ("cache_dir", self.cache_dir, "null unless source is a corpus of the hub", self.cache_dir is None or hub),
             ("cache_dir", self.cache_dir, "null or a folder", self.cache_dir != ""),
-            (
-                "planted",
-                self.planted,
-                "left out unless source is planted",
-                self.planted is None or self.source == "planted",
-            ),
+            ("planted", self.planted, "null unless source is planted", not self.planted or self.source == "planted"),
         ]
 
 
