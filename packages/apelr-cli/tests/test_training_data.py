@@ -122,7 +122,7 @@ def contiguous(tmp_path: Path, **train: object) -> RunConfig:
     return RunConfig(
         model=V2Config(chunk_size=4),
         tokenizer=TokenizerConfig(type="char", min_frequency=1),
-        data=DataConfig(source="text", path=str(path), val_fraction=0.2, order="contiguous"),
+        data=DataConfig(source="text", path=str(path), val_fraction=0.2, order="contiguous", lane_rows=5),
         train=V2TrainConfig(seq_len=8, batch_size=3, **train),  # type: ignore[arg-type]
     )
 
@@ -131,15 +131,14 @@ def test_contiguous_rows_go_on_where_the_last_step_s_ended(tmp_path: Path) -> No
     data = prepare_data(contiguous(tmp_path, carry_belief=True))
     steps = [data.train_batch(step)[0] for step in range(2 * len(data.train))]
     assert not steps[0].continues.any()  # type: ignore[union-attr]
-    wrapped = 0
+    begun = 0
     for before, after in pairwise(steps):
         for row in range(3):
             if after.continues[row]:  # type: ignore[index]
                 assert after.inputs[row, 0] == before.targets[row, before.lengths[row] - 1]
             else:
-                assert after.inputs[row, 0] == data.tokenizer.bos_id
-                wrapped += 1
-    assert wrapped == 6  # each of three lanes came to the text's end twice
+                begun += 1
+    assert begun < 3 * len(steps) / 4  # most rows go on: four of five, save at the text's end
     plain = prepare_data(contiguous(tmp_path))
     assert plain.train_batch(5)[0].continues is None
     assert torch.equal(plain.train_batch(5)[0].inputs, steps[5].inputs)

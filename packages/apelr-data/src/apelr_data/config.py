@@ -154,6 +154,8 @@ class DataConfig(SourceConfig):
     "Whether a token cache that fits in everything is read; false writes it anew."
     order: Literal["shuffled", "contiguous"] = "shuffled"
     "How training rows are drawn: shuffled, or each row of a batch going on where the same row of the last one ended."
+    lane_rows: int = 8
+    "For order contiguous: rows that go on from one another before a lane moves to another place of the text."
     document_mask: bool = False
     "Whether reading and belief begin afresh at each document's beginning, so that no document sees another."
 
@@ -166,6 +168,13 @@ class DataConfig(SourceConfig):
             ("source", self.source, "left out when sources are given: each has its own", alone),
             ("val_fraction", self.val_fraction, "> 0 and < 1", 0 < self.val_fraction < 1),
             ("order", self.order, "shuffled or contiguous", self.order in ("shuffled", "contiguous")),
+            ("lane_rows", self.lane_rows, ">= 1", self.lane_rows >= 1),
+            (
+                "lane_rows",
+                self.lane_rows,
+                "left at its default unless order is contiguous",
+                self.lane_rows == DataConfig.lane_rows or self.order == "contiguous",
+            ),
             ("min_chars", self.min_chars, ">= 0", self.min_chars >= 0),
             ("token_cache_dir", self.token_cache_dir, "null or a folder", self.token_cache_dir != ""),
             *[(name, cap, "null or >= 1", cap is None or cap >= 1) for name, cap in caps],
