@@ -28,6 +28,7 @@ def test_what_decides_no_text_is_left_out(files):
         token_cache_dir="x",
         reuse_token_cache=False,
         order="contiguous",
+        lane_rows=3,
         document_mask=True,
     )
     assert text_settings(config, 1) == text_settings(other, 2)

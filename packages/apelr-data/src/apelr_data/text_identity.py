@@ -10,7 +10,15 @@ from apelr_data.config import DataConfig, SourceConfig
 from apelr_data.errors import DataError
 from apelr_data.sources.files import find_files, full_path
 
-WITHOUT_EFFECT = ("token_cache", "token_cache_dir", "reuse_token_cache", "order", "document_mask", "cache_dir")
+WITHOUT_EFFECT = (
+    "token_cache",
+    "token_cache_dir",
+    "reuse_token_cache",
+    "order",
+    "lane_rows",
+    "document_mask",
+    "cache_dir",
+)
 """Settings that change where things are kept or how rows are read, but no text."""
 LONGEST_NAME = 40
 """Characters of a name made of the sources' names."""
