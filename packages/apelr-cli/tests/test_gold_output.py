@@ -54,7 +54,8 @@ def test_the_page_of_recovery(chunks: GoldChunks) -> None:
 
 
 def test_skill_as_a_report_and_as_a_page(chunks: GoldChunks) -> None:
-    report, found = skill_report(chunks), lookahead_skill(chunks)
+    report, found = skill_report(chunks, pytest.fail), lookahead_skill(chunks)
+    assert report is not None
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert [each["step"] for each in report["steps"]] == [1, 2, 3, 4, 5, 6, 7, 8]
     first, ours = found.steps[0], report["steps"][0]
@@ -73,4 +74,15 @@ def test_skill_as_a_report_and_as_a_page(chunks: GoldChunks) -> None:
 
 
 def test_one_row_has_no_interval(chunks: GoldChunks) -> None:
-    assert "[one row]" in list(skill_lines(skill_report(chunks.rows(0, 2))))[2]
+    report = skill_report(chunks.rows(0, 2), pytest.fail)
+    assert report is not None
+    assert "[one row]" in list(skill_lines(report))[2]
+
+
+def test_too_little_text_is_said(chunks: GoldChunks) -> None:
+    said: list[str] = []
+    assert skill_report(chunks.rows(0, 1), said.append) is None
+    assert said == [
+        "Note: no skill of forecasts: the rows to learn the states' meaning on hold no chunk with a known plan; "
+        "give more rows"
+    ]

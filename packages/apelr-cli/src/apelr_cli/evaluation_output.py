@@ -2,15 +2,18 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from apelr_cli.evaluation_text import EvaluationText
+from apelr_cli.gold_output import recovery_lines, recovery_report, skill_lines, skill_report
 from apelr_cli.json_values import as_json
 from apelr_cli.loading import LoadedModel
 from apelr_cli.plan_choice import PlanChoice, choose_policy
 from apelr_cli.scoring_output import LOSSY
+from apelr_cli.steering_options import SteeringRequest
+from apelr_cli.steering_output import steering_lines, steering_report
 from apelr_model import (
     PlannerDiagnostics,
     PlannerLM,
@@ -18,6 +21,7 @@ from apelr_model import (
     TokenBatch,
     mean_nll,
     planner_diagnostics,
+    read_gold_chunks,
 )
 from apelr_tokenizers import Tokenizer
 
@@ -51,9 +55,29 @@ WORDS_SHOWN = 6
 """Tokens of each state in the text form."""
 
 
-def evaluate_text(loaded: LoadedModel, text: EvaluationText, choice: PlanChoice, *, diagnostics: bool) -> Report:
-    """The JSON object of `apelr eval`: what was read and how, then the same as `planner_report`."""
-    report = planner_report(loaded.model, text.batches(), loaded.tokenizer, choice=choice, diagnostics=diagnostics)
+def evaluate_text(
+    loaded: LoadedModel,
+    text: EvaluationText,
+    choice: PlanChoice,
+    *,
+    diagnostics: bool = True,
+    gold: bool = False,
+    steering: SteeringRequest | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """The JSON object of `apelr eval`: what was read and how, then the same as `planner_report`.
+
+    With `gold` the plans are compared with the corpus's own, with `steering` (which needs the diagnostics) texts are
+    written and read again. `say` is told what could not be measured. Raises DataError and InputError for a text
+    without known plans.
+    """
+    model = loaded.model
+    known = _gold(model, text, choice, say) if gold else {}
+    report = planner_report(model, text.batches(), loaded.tokenizer, choice=choice, diagnostics=diagnostics)
+    if steering is not None:
+        usage = [state["usage"] for state in report["states"]]
+        stories = text.origin is not None and text.origin.corpus.name == "storyworld"
+        report["steering"] = steering_report(loaded, steering, choice.policy, usage, beats=stories)
     about = {"text": text.name, "rows": text.rows, "seq_len": text.seq_len, "batch_size": text.batch_size}
     return {
         "model_version": loaded.model.config.version,
@@ -61,6 +85,16 @@ def evaluate_text(loaded: LoadedModel, text: EvaluationText, choice: PlanChoice,
         **about,
         **report,
         **_likelihood(report["nll"], report["targets"], text.text_bytes or None),
+        **known,
+    }
+
+
+def _gold(model: PlannerLM, text: EvaluationText, choice: PlanChoice, say: Callable[[str], None]) -> Report:
+    known = text.known_plans(model.chunks)
+    chunks = read_gold_chunks(model, text.labelled_batches(known), policy=choice.policy)
+    return {
+        "recovery": recovery_report(chunks, known.names, true_transition=known.true_transition),
+        "lookahead_skill": skill_report(chunks, say),
     }
 
 
@@ -126,8 +160,15 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"bits per byte   {'unknown' if bits is None else f'{bits:.4f}{size}'}"
     yield f"tokenizer       {lossless}"
     yield f"gate            {report['gate']}"
-    if not report.get("states"):
-        return
+    if report.get("states"):
+        yield from _diagnostic_lines(report)
+    for name, lines in (("recovery", recovery_lines), ("lookahead_skill", skill_lines), ("steering", steering_lines)):
+        if report.get(name) is not None:
+            yield ""
+            yield from lines(report[name])
+
+
+def _diagnostic_lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "change of the nats per token (above 0: the planner helps)"
     yield from _figures(report, DELTAS, "+.4f")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from apelr_cli.config_reader import load_run_config, override_run_config, run_config_from_plain
 from apelr_cli.errors import ConfigError
+from apelr_cli.known_plans import KnownPlans, TextOrigin, find_known_plans
 from apelr_cli.loading import LoadedModel
 from apelr_cli.memory_check import check_text_fits_memory
 from apelr_cli.prepared_text import prepare_text
@@ -16,7 +17,7 @@ from apelr_cli.shown import shown
 from apelr_cli.training_data import to_token_batch
 from apelr_cli.user_input import InputError, read_text
 from apelr_data import DataConfig, Rows, Split, TokenStream, open_corpus, pack_documents
-from apelr_model import TokenBatch
+from apelr_model import ChunkRule, LabelledBatch, TokenBatch
 from apelr_tokenizers import Tokenizer
 
 __all__ = ["EvaluationText", "TextRequest", "find_text"]
@@ -47,7 +48,15 @@ class EvaluationText:
     """Rows of a text, in order."""
 
     def __init__(
-        self, stream: TokenStream, rows: Rows, *, name: str, seq_len: int, batch_size: int, carry_belief: bool
+        self,
+        stream: TokenStream,
+        rows: Rows,
+        *,
+        name: str,
+        seq_len: int,
+        batch_size: int,
+        carry_belief: bool,
+        origin: TextOrigin | None,
     ) -> None:
         self._stream = stream
         self._rows = rows
@@ -56,6 +65,8 @@ class EvaluationText:
         self.batch_size = batch_size
         self.carry_belief = carry_belief
         """Whether each row begins with the belief that the row before it ended with."""
+        self.origin = origin
+        """The corpus that it is of; None for a file."""
         self.text_bytes = 0
         """UTF-8 bytes that the targets of the batches given out so far stand for."""
 
@@ -77,6 +88,17 @@ class EvaluationText:
             self.text_bytes += int(batch.byte_counts.sum())
             yield to_token_batch(batch, goes_on)
 
+    def known_plans(self, chunks: ChunkRule) -> KnownPlans:
+        """The plans that the text was written under; `chunks` are the model's. Raises DataError, InputError."""
+        if self.origin is None:
+            raise InputError(f"{self.name} has no known plans: only the corpora storyworld and planted have")
+        return find_known_plans(self.origin, self._stream, chunks)
+
+    def labelled_batches(self, known: KnownPlans) -> Iterator[LabelledBatch]:
+        """`batches`, with the plan of each target."""
+        numbers = (of_batch for of_batch, _ in row_batches(self.rows, self.batch_size, carried=self.carry_belief))
+        return known.label(self._rows, numbers, self.batches())
+
 
 def find_text(
     loaded: LoadedModel, request: TextRequest, *, say: Callable[[str], None] = lambda line: None
@@ -86,11 +108,12 @@ def find_text(
     Raises ConfigError, DataError and InputError, each a ValueError with a line for every problem.
     """
     config = _config(loaded, request)
+    origin = None
     if request.file is not None:
         name, stream = str(request.file), _file_stream(request.file, loaded.tokenizer)
     else:
         name = f"{request.split} split of {config.data.source}"
-        stream = _split_stream(config, loaded.tokenizer, request.split, say)
+        stream, origin = _split_stream(config, loaded.tokenizer, request.split, say)
     seq_len = max(1, min(request.seq_len or config.train.seq_len, len(stream.ids) - 1))  # a row costs its width
     longer = max(1.0, seq_len / config.train.seq_len)
     batch_size = request.batch_size or max(1, math.floor(config.train.batch_size / longer))
@@ -102,6 +125,7 @@ def find_text(
         seq_len=seq_len,
         batch_size=batch_size,
         carry_belief=config.carries,
+        origin=origin,
     )
 
 
@@ -141,11 +165,15 @@ def _file_stream(path: Path, tokenizer: Tokenizer) -> TokenStream:
     return pack_documents([text], tokenizer)
 
 
-def _split_stream(config: RunConfig, tokenizer: Tokenizer, split: Split, say: Callable[[str], None]) -> TokenStream:
+def _split_stream(
+    config: RunConfig, tokenizer: Tokenizer, split: Split, say: Callable[[str], None]
+) -> tuple[TokenStream, TextOrigin]:
     data = config.data
     if data.token_cache:
-        return prepare_text(data, config.tokenizer, seed=config.seed, tokenizer=tokenizer, say=say).streams[split]
+        text = prepare_text(data, config.tokenizer, seed=config.seed, tokenizer=tokenizer, say=say)
+        return text.streams[split], TextOrigin(text.corpus, split, config)
     if split == "train":
         check_text_fits_memory(data, say)
     corpus = open_corpus(data, seed=config.seed)
-    return pack_documents(corpus.documents(split), tokenizer, max_tokens=data.max_tokens(split))
+    stream = pack_documents(corpus.documents(split), tokenizer, max_tokens=data.max_tokens(split))
+    return stream, TextOrigin(corpus, split, config)

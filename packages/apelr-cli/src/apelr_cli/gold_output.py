@@ -1,16 +1,12 @@
 """A model's plans against known ones, as parts of the evaluation's JSON object and as lines of text."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from apelr_cli.json_values import as_json
-from apelr_model import (
-    GoldChunks,
-    lookahead_skill,
-    plan_recovery,
-)
+from apelr_model import GoldChunks, lookahead_skill, plan_recovery
 
 __all__ = ["recovery_lines", "recovery_report", "skill_lines", "skill_report"]
 
@@ -32,9 +28,13 @@ def recovery_report(chunks: GoldChunks, names: Sequence[str], *, true_transition
     return report
 
 
-def skill_report(chunks: GoldChunks) -> Report:
-    """`lookahead_skill` as plain JSON data. Raises ValueError where there is too little text."""
-    report: Report = as_json(lookahead_skill(chunks))
+def skill_report(chunks: GoldChunks, say: Callable[[str], None]) -> Report | None:
+    """`lookahead_skill` as plain JSON data; None, and `say` is told why, where there is too little text for it."""
+    try:
+        report: Report = as_json(lookahead_skill(chunks))
+    except ValueError as error:
+        say(f"Note: no skill of forecasts: {error}")
+        return None
     return report
 
 

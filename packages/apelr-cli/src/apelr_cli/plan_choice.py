@@ -17,7 +17,7 @@ from apelr_model import (
     policy_fields,
 )
 
-__all__ = ["PlanChoice", "check_has_chain", "choose_lookahead", "choose_policy"]
+__all__ = ["PlanChoice", "check_has_chain", "choose_lookahead", "choose_policy", "has_chain"]
 
 
 class PlanChoice(NamedTuple):
@@ -51,12 +51,12 @@ def choose_policy(model: PlannerLM, plan: Mapping[str, Any]) -> PlanChoice:
         lines = [line.partition(" ") for line in str(error).splitlines()]
         raise click.UsageError("; ".join(f"{_flag(name)} {rest}" for name, _, rest in lines)) from error
     changes = ", ".join(_changes(policy, freeze_planner=freeze_planner))
-    has_chain = _has_chain(model)
-    own = "the exact filter" if has_chain else "the model's own gate"
+    chained = has_chain(model)
+    own = "the exact filter" if chained else "the model's own gate"
     return PlanChoice(
         policy,
         freeze_planner,
-        gate="causal policy" if changes else "exact filter" if has_chain else "no plan",
+        gate="causal policy" if changes else "exact filter" if chained else "no plan",
         notice=f"Note: the gate is a causal policy ({changes}), not {own}" if changes else None,
     )
 
@@ -69,7 +69,7 @@ def choose_lookahead(model: PlannerLM, steps: int, beside: bool | None) -> bool:
     """
     if beside and not steps:
         raise click.UsageError("--async-lookahead shows nothing without forecasts: give --lookahead-steps N too")
-    if steps and not _has_chain(model):
+    if steps and not has_chain(model):
         raise click.UsageError(f"--lookahead-steps is not for {model.config.version}, which has no plan to foresee")
     if beside is None:
         return isinstance(model.config, V2Config) and model.config.async_planner
@@ -78,7 +78,7 @@ def choose_lookahead(model: PlannerLM, steps: int, beside: bool | None) -> bool:
 
 def check_has_chain(model: PlannerLM, option: str) -> None:
     """Raise click.UsageError where `option` needs a chain of plans, which the model has not."""
-    if not _has_chain(model):
+    if not has_chain(model):
         raise click.UsageError(f"{option} is not for {model.config.version}, which has no chain of plans")
 
 
@@ -100,7 +100,8 @@ def _changes(policy: PlanPolicy, *, freeze_planner: bool) -> Iterator[str]:
         yield "frozen after the prompt"
 
 
-def _has_chain(model: PlannerLM) -> bool:
+def has_chain(model: PlannerLM) -> bool:
+    """Whether the plan of a chunk depends on the one before it; in the controls it does not."""
     return "freeze_after" in policy_fields(model.config)
 
 

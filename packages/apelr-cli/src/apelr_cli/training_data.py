@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from apelr_cli.known_plans import KnownPlans
 from apelr_cli.prepared_text import PreparedText, Progress, prepare_text
 from apelr_cli.row_batches import row_batches
 from apelr_cli.run_config import RunConfig
 from apelr_data import Batch, DataError, LaneOrder, RowOrder, Rows, Split, TokenStream, compression_baselines
-from apelr_model import TokenBatch
+from apelr_model import LabelledBatch, TokenBatch
 from apelr_tokenizers import Tokenizer
 
 __all__ = ["TrainingData", "prepare_data"]
@@ -64,6 +65,11 @@ class TrainingData:
         """The first `limit` batches of the validation rows in order (None: all)."""
         return (to_token_batch(self.validation.batch(rows), goes_on) for rows, goes_on in self._validation_rows(limit))
 
+    def labelled_validation_batches(self, known: KnownPlans, limit: int | None) -> Iterator[LabelledBatch]:
+        """The same batches, with the plan of each target."""
+        numbers = (rows for rows, _ in self._validation_rows(limit))
+        return known.label(self.validation, numbers, self.validation_batches(limit))
+
     def validation_bytes(self, limit: int | None) -> int:
         """The UTF-8 bytes that the targets of `validation_batches(limit)` stand for."""
         return sum(int(self.validation.batch(rows).byte_counts.sum()) for rows, _ in self._validation_rows(limit))
@@ -87,7 +93,7 @@ class TrainingData:
     def references(self) -> dict[str, float]:
         """Bits per byte of the very same validation text by other means.
 
-        `source`: the exact entropy of the generator (storyworld). Elsewhere, for text of at most 8 MiB, general
+        `source`: the generator's exact entropy (storyworld, planted). Elsewhere, for text of at most 8 MiB, general
         compressors: `gzip_9`, `xz_9e`, and `xz_9e_primed`, which has seen the training text. None where a token cap
         may have cut the validation text, or where the text can no longer be read as it was.
         """
@@ -142,7 +148,7 @@ def prepare_data(
 
 def _order(config: RunConfig, rows: int) -> RowOrder | LaneOrder:
     if config.data.order == "contiguous":
-        return LaneOrder(rows, config.train.batch_size, config.seed)
+        return LaneOrder(rows, config.train.batch_size, config.seed, run=config.data.lane_rows)
     return RowOrder(rows, config.seed)
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from apelr_cli.evaluation_output import planner_report
+from apelr_cli.gold_output import recovery_report
+from apelr_cli.known_plans import TextOrigin, find_known_plans
+from apelr_cli.plan_choice import has_chain
 from apelr_cli.reporting import Reporter
 from apelr_cli.run_config import RunConfig, to_plain, to_yaml
 from apelr_cli.run_folder import RunFolder, environment
@@ -22,6 +25,7 @@ from apelr_model import (
     count_costs,
     evaluate,
     generate,
+    read_gold_chunks,
     save_checkpoint,
 )
 
@@ -211,7 +215,23 @@ class TrainingRun:
         batches = self.stop.watch(self.data.validation_batches(limit))
         text_bytes = self.data.validation_bytes(limit)
         report = planner_report(self.trainer.model, batches, self.data.tokenizer, text_bytes=text_bytes)
+        report.update(self._recovery(limit))
         self.folder.write_json("planner_eval.json", {"step": self.trainer.step, **report})
+
+    def _recovery(self, limit: int | None) -> dict[str, Any]:
+        """How well the plans of a corpus that knows them were found in the same text; nothing elsewhere."""
+        corpus, model = self.data.text.corpus, self.trainer.model
+        if not corpus.plan_names or not has_chain(model) or model.num_plan_states == 1:
+            return {}
+        try:
+            origin = TextOrigin(corpus, "validation", self.config)
+            known = find_known_plans(origin, self.data.validation_stream, model.chunks)
+            batches = self.stop.watch(self.data.labelled_validation_batches(known, limit))
+            chunks = read_gold_chunks(model, batches)
+        except ValueError as error:  # too little text to say anything is no reason to lose a finished run's figures
+            self.reporter.say(f"no comparison with the known plans: {error}")
+            return {}
+        return {"recovery": recovery_report(chunks, known.names, true_transition=known.true_transition)}
 
 
 def _with_total(parts: Mapping[str, float]) -> dict[str, float]:

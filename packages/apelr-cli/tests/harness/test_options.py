@@ -71,7 +71,7 @@ def test_text_is_the_harness_s_table(apelr, make_checkpoint, bpe, folder):
         (["--tasks", " , "], "--include-path, --limit and --num-fewshot need --tasks with a task's name"),
         (
             ["--tasks", "x", "--seq-len", 4],
-            "give it without --split, --file, --config, --set, --seq-len and --no-diagnostics",
+            "give it without --split, --file, --config, --set, --seq-len, --no-diagnostics, --gold and --steering",
         ),
         (["--tasks", "x", "--set", "data.source=text"], "--tasks brings its own texts"),
         (["--tasks", "x", "--limit", 0], "--limit"),

@@ -15,6 +15,7 @@ from apelr_cli.options import (
     unexpected_option,
 )
 from apelr_cli.plan_options import plan_options
+from apelr_cli.steering_options import SteeringRequest, steering_options
 
 if TYPE_CHECKING:
     from apelr_cli.evaluation_text import TextRequest
@@ -25,6 +26,8 @@ __all__ = ["eval"]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 COUNT = count(1)
+TEXT_NAMES = ("split", "text_file", "config_name", "overrides", "seq_len", "no_diagnostics", "gold", "steering")
+"""What is about a text, and not about tasks."""
 
 
 @click.command()
@@ -63,13 +66,19 @@ COUNT = count(1)
 )
 @click.option("--no-diagnostics", is_flag=True, help="Compute the likelihood alone, which is several times cheaper.")
 @click.option(
+    "--gold",
+    is_flag=True,
+    help="Also compare the plans with those that the text was written under (storyworld and planted know them).",
+)
+@steering_options
+@click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Write the JSON object into this file too.",
 )
-@task_options(apart_from=("split", "text_file", "config_name", "overrides", "seq_len", "no_diagnostics"))
+@task_options(apart_from=TEXT_NAMES)
 @plan_options(prompted=False)
 @device_option
 @format_option("text prints a page; json one object with every figure.")
@@ -85,6 +94,8 @@ def eval(
     seq_len: int | None,
     batch_size: int | None,
     no_diagnostics: bool,
+    gold: bool,
+    steering: SteeringRequest | None,
     output: Path | None,
     tasks: TaskOptions | None,
     plan: dict[str, Any],
@@ -95,8 +106,11 @@ def eval(
 
     Gives NLL, perplexity, bits per byte and planner diagnostics. The text is the validation split of the corpus that
     the checkpoint was trained on, unless options say otherwise; it is cut into rows as in training, and each row is
-    read from its own start. With --tasks it is tasks of the lm-evaluation-harness instead.
+    read from its own start. With --gold the plans are compared with those of the corpus, with --steering it is tried
+    whether texts follow a plan that is forced on them. With --tasks it is tasks of the lm-evaluation-harness instead.
     """
+    if text_file is not None and gold:
+        raise click.UsageError("--gold compares with the plans of a corpus: give it without --file")
     if text_file is not None and (split is not None or config_name is not None or overrides):
         raise click.UsageError("--file is read as it is: give it without --split, --config and --set")
     if output is not None and not output.parent.is_dir():
@@ -107,7 +121,7 @@ def eval(
     from apelr_cli.evaluation_text import TextRequest
     from apelr_cli.harness.tasks import require_harness
     from apelr_cli.loading import load_model
-    from apelr_cli.plan_choice import choose_policy
+    from apelr_cli.plan_choice import check_has_chain, choose_policy
     from apelr_cli.shipped import find_config
 
     if tasks is not None:
@@ -124,8 +138,12 @@ def eval(
     choice = choose_policy(loaded.model, plan)
     if choice.notice and form == "text":
         click.echo(choice.notice, err=True)
+    if gold:
+        check_has_chain(loaded.model, "--gold")
     if tasks is None:
-        report, shown = _read_text(loaded, request, choice, diagnostics=not no_diagnostics)
+        report, shown = _read_text(
+            loaded, request, choice, diagnostics=not no_diagnostics, gold=gold, steering=steering
+        )
     else:
         report, shown = _run_tasks(loaded, tasks, choice, batch_size)
     written = json.dumps(report, allow_nan=False, indent=2) + "\n"
@@ -136,17 +154,29 @@ def eval(
 
 
 def _read_text(
-    loaded: "LoadedModel", request: "TextRequest", choice: "PlanChoice", *, diagnostics: bool
+    loaded: "LoadedModel",
+    request: "TextRequest",
+    choice: "PlanChoice",
+    *,
+    diagnostics: bool,
+    gold: bool,
+    steering: SteeringRequest | None,
 ) -> tuple[dict[str, Any], str]:
     """The object and the page of a text."""
     from apelr_cli.evaluation_output import evaluate_text, page
     from apelr_cli.evaluation_text import find_text
+    from apelr_cli.steering_output import check_steering
 
-    text = find_text(loaded, request, say=lambda line: click.echo(line, err=True))
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    if steering is not None:
+        check_steering(loaded.model, steering)
+    text = find_text(loaded, request, say=say)
     if text.unknown:
         which = "1 character is" if text.unknown == 1 else f"{text.unknown} characters are"
         click.echo(f"Warning: {which} unknown to the tokenizer and read as <unk>", err=True)
-    report = evaluate_text(loaded, text, choice, diagnostics=diagnostics)
+    report = evaluate_text(loaded, text, choice, diagnostics=diagnostics, gold=gold, steering=steering, say=say)
     return report, page(report)
 
 
