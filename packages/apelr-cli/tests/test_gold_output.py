@@ -20,7 +20,7 @@ def chunks() -> GoldChunks:
     belief = 0.9 * torch.nn.functional.one_hot(states, 4).double() + 0.1 / 4
     chain = torch.full((4, 4), 0.1, dtype=torch.float64) + 0.6 * torch.eye(4, dtype=torch.float64)
     none = torch.zeros_like(labels)
-    return GoldChunks(belief.log(), belief.flip(-1).log(), labels, none, chain.log(), chain[0].log())
+    return GoldChunks(belief.log(), belief.flip(-1).log(), labels, none, labels >= 0, chain.log(), chain[0].log())
 
 
 def test_the_recovery_report_is_the_models_own(chunks: GoldChunks) -> None:
@@ -48,8 +48,9 @@ def test_the_page_of_recovery(chunks: GoldChunks) -> None:
         ("normalized_mutual_info", "adjusted_rand", "accuracy", "used_states"), lines[1:], strict=False
     ):
         assert line.split()[-2:] == [f"{report[kind][name]:.4f}" for kind in ("filtered", "smoothed")]
-    assert lines[5].split()[-2:] == [f"{report['transition'][name]:.4f}" for name in ("mean", "largest")]
-    assert lines[6] == "  states by matching: start 1, middle 2, end 3"
+    mean, largest = (report["transition"][name] for name in ("mean", "largest"))
+    assert lines[5].endswith(f"total variation: mean {mean:.4f}, largest {largest:.4f}")
+    assert lines[6] == "  state matched with each plan: start 1, middle 2, end 3"
     assert len(list(recovery_lines(recovery_report(chunks, NAMES)))) == 6
 
 

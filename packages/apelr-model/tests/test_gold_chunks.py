@@ -68,6 +68,14 @@ def test_beliefs_and_labels_are_those_of_each_document_scored_alone(model, batch
         same = found.document[row, head : head + len(set(runs))]
         assert len(set(same.tolist())) == 1
     assert torch.equal(seen, found.document >= 0)
+    for row, lengths in enumerate(ROWS):
+        chunks = model.chunks.index(0, lengths[-1] + 1)
+        complete = policy is None and chunks[-1] > chunks[-2]
+        wanted = found.labels[row] >= 0
+        if policy is None and not complete and int(seen[row].sum()) > 1:
+            wanted[int(seen[row].nonzero().max())] = False
+        if policy is None:
+            assert torch.equal(found.compared[row], wanted)
     numbers = {(row, int(d)) for row in range(len(ROWS)) for d in found.document[row] if d >= 0}
     assert len(numbers) == len(documents())
 

@@ -24,7 +24,7 @@ def draw_chunks(rows, length, *, transition=CYCLE, believed=None, seed=0, noise=
     labels = plan.masked_fill(torch.rand(plan.shape, generator=draw) < gaps, -1)
     model = torch.tensor(transition if believed is None else believed, dtype=torch.float64)
     initial = torch.full((states,), 1 / states, dtype=torch.float64).log()
-    return GoldChunks(belief.log(), belief.log(), labels, torch.zeros_like(plan), model.log(), initial)
+    return GoldChunks(belief.log(), belief.log(), labels, torch.zeros_like(plan), labels >= 0, model.log(), initial)
 
 
 def plain_scores(chunks, calibration, step):
@@ -32,7 +32,8 @@ def plain_scores(chunks, calibration, step):
     transition, labels = chunks.log_transition.exp().tolist(), chunks.labels.tolist()
     states, kinds = len(transition), 1 + max(max(row) for row in labels + calibration.labels.tolist())
     counts = [[1.0] * kinds for _ in range(states)]
-    for beliefs, row in zip(calibration.log_filtered.exp().tolist(), calibration.labels.tolist(), strict=True):
+    known = calibration.labels.masked_fill(~calibration.compared, -1)
+    for beliefs, row in zip(calibration.log_filtered.exp().tolist(), known.tolist(), strict=True):
         for belief, gold in zip(beliefs, row, strict=True):
             for k in range(states) if gold >= 0 else ():
                 counts[k][gold] += belief[k]
@@ -67,10 +68,12 @@ def test_the_values_of_a_known_chain_by_loops():
     chunks.document[3, 4:] = 4  # a row of two documents, and rows that end early
     chunks.document[30, 5:] = -1
     chunks.labels[30, 5:] = -1
+    chunks.compared[chunks.labels < 0] = False
+    chunks.compared[::3, 6] = False  # cut off: no part of the calibration, but foretold
     found = lookahead_skill(chunks, steps=4)
     calibration, scored = chunks.rows(0, 20), chunks.rows(20, 40)
     assert found.rows == 20
-    assert found.calibration_chunks == int((calibration.labels >= 0).sum())
+    assert found.calibration_chunks == int(calibration.compared.sum())
     assert [each.step for each in found.steps] == [1, 2, 3, 4]
     for each in found.steps:
         pairs, meaning = plain_scores(scored, calibration, each.step)

@@ -29,6 +29,7 @@ def chunks_of(filtered, smoothed, labels, transition=None):
         torch.tensor(smoothed, dtype=torch.float64).log(),
         torch.tensor(labels),
         torch.zeros(filtered.shape[:2], dtype=torch.long),
+        torch.tensor(labels) >= 0,
         (uniform if transition is None else torch.tensor(transition, dtype=torch.float64)).log(),
         uniform[0].log(),
     )
@@ -76,6 +77,14 @@ class TestRecovery:
             )
             assert ours.accuracy == pytest.approx(best / len(pairs))
             assert sorted(ours.matching) == [-1, 0, 1, 2]
+
+    def test_chunks_that_are_cut_off_are_not_compared(self):
+        plans = [sure([0, 0, 1, 1, 2, 2], 3), sure([2, 2, 0, 1, 1, 1], 3)]
+        chunks = chunks_of(plans, plans, self.GOLD)
+        chunks.compared[1, 5] = False
+        found = plan_recovery(chunks)
+        assert found.chunks == 9
+        assert found.filtered.accuracy == 1
 
     def test_one_state_for_everything_is_a_dead_plan(self):
         plans = [sure([3] * 6, 4)] * 2

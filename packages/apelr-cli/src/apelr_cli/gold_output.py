@@ -46,11 +46,11 @@ def recovery_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {words:<52} {report['filtered'][name]:>9.4f} {report['smoothed'][name]:>9.4f}"
     distance = report["transition"]
     if distance is not None:
-        words = "rows of P to the true ones, distance: mean, largest"
-        yield f"  {words:<52} {distance['mean']:>9.4f} {distance['largest']:>9.4f}"
+        figures = f"mean {distance['mean']:.4f}, largest {distance['largest']:.4f}"
+        yield f"  rows of P from the true ones, total variation: {figures}"
     matching = report["filtered"]["matching"]
     called = [f"{name} {_state_of(matching, label)}" for label, name in enumerate(report["plans"])]
-    yield f"  states by matching: {', '.join(called)}"
+    yield f"  state matched with each plan: {', '.join(called)}"
 
 
 def _state_of(matching: Sequence[int], label: int) -> int | str:

@@ -105,6 +105,8 @@ def steering_lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield _figure("texts taken for the state that wrote them", report["recovered"])
     even = f"the same, of the {len(report['used_states'])} states that are used"
     yield _figure(even, report["recovered_used"])
+    if any(report["too_short"]):
+        yield f"  {'texts that ended before that: nothing to tell by':<52} {sum(report['too_short']):>9}"
     forced, free = report["repetition"]["forced"], report["repetition"]["free"]
     yield _figure("distinct pairs of tokens (distinct-2)", _mean(each["distinct"][1] for each in forced))
     yield _figure("the same without forcing", free["distinct"][1])

@@ -72,7 +72,8 @@ def test_recovery_is_that_of_each_row_scored_alone(apelr: Run, planted: Path) ->
         runs = trellis.segments.number[0].tolist()
         for run in sorted(set(runs)):
             targets = [start + t for t, each in enumerate(runs) if each == run and start + t < 192]
-            if targets:
+            # V2's chunks begin at targets 7, 15, 23: of the last one a row has one target.
+            if targets and run < 3:
                 gold = Counter(int(stream.plans[t]) for t in targets)
                 best = min(gold, key=lambda plan: (-gold[plan], plan))
                 pairs.append((int(trellis.log_after[0, run].argmax()), best))
@@ -110,7 +111,7 @@ def test_stories_know_their_beats(apelr: Run, of_stories: Path) -> None:
     assert shown.exit_code == 0
     figure = found["recovery"]["smoothed"]["normalized_mutual_info"]
     assert f"{figure:.4f}\n" in shown.stdout
-    assert "  states by matching: opening " in shown.stdout
+    assert "  state matched with each plan: opening " in shown.stdout
     assert "forecasts of the known plan (nats)" in shown.stdout
     cut = report(apelr(*arguments, "--format", "json", "--split", "train", "--set", "data.max_train_tokens=100"))
     assert 0 < cut["recovery"]["chunks"] < found["recovery"]["chunks"]

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 from apelr_model.batch_statistics import BatchStatistics, read_batches
 from apelr_model.batches import TokenBatch
 from apelr_model.belief import to_filter_dtype
+from apelr_model.chunks import ChunkRule
 from apelr_model.planner import FilterPlanner, observed_targets
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.policy import PlanPolicy
@@ -43,6 +44,9 @@ class GoldChunks(NamedTuple):
     """[N, S] the gold plan of the chunk (`chunk_labels`); -1 where there is none."""
     document: Tensor
     """[N, S] the number of the document's first chunk in the row; -1 where there is no chunk."""
+    compared: Tensor
+    """[N, S] bool: the chunk has a label, and its last target is in the row (or it is the row's only chunk): of a chunk
+    that the row's end cuts off too little is known to ask which plan it has."""
     log_transition: Tensor
     """[K, K] log P of the model; float64."""
     log_initial: Tensor
@@ -61,6 +65,7 @@ class GoldChunks(NamedTuple):
             log_smoothed=self.log_smoothed[here],
             labels=self.labels[here],
             document=self.document[here],
+            compared=self.compared[here],
         )
 
 
@@ -91,12 +96,12 @@ def read_gold_chunks(
     with eval_mode(model):
         for statistics in read_batches(model, texts(), policy=policy):
             trellis = trellis_of_batch(planner, statistics, policy)
-            found.append(_chunks_of_batch(statistics, trellis, labels_of.pop()))
-    if not any(bool((labels >= 0).any()) for _, _, labels, _ in found):
+            found.append(_chunks_of_batch(statistics, trellis, labels_of.pop(), model.chunks))
+    if not any(bool(compared.any()) for *_, compared in found):
         raise ValueError("no chunk of the text has a known plan to compare with")
-    filtered, smoothed, labels, document = (_stacked(parts) for parts in zip(*found, strict=True))
+    filtered, smoothed, labels, document, compared = (_stacked(parts) for parts in zip(*found, strict=True))
     transition, initial = (to_filter_dtype(table).cpu() for table in (planner.log_transition(), planner.log_initial()))
-    return GoldChunks(filtered, smoothed, labels, document, transition, initial)
+    return GoldChunks(filtered, smoothed, labels, document, compared, transition, initial)
 
 
 def trellis_of_batch(planner: FilterPlanner, found: BatchStatistics, policy: PlanPolicy) -> PlanTrellis:
@@ -124,8 +129,10 @@ def chunk_labels(labels: Tensor, segments: Segments) -> Tensor:
     return counts.argmax(-1).masked_fill(counts.sum(-1) == 0, -1)
 
 
-def _chunks_of_batch(found: BatchStatistics, trellis: PlanTrellis, labels: Tensor) -> tuple[Tensor, ...]:
-    """labels [B, T] -> beliefs [B, S, K] filtered and smoothed, labels [B, S] and documents [B, S], on the CPU."""
+def _chunks_of_batch(
+    found: BatchStatistics, trellis: PlanTrellis, labels: Tensor, chunks: ChunkRule
+) -> tuple[Tensor, ...]:
+    """labels [B, T] -> the first five fields of `GoldChunks`, of one batch."""
     valid = found.batch.valid.cpu()
     if labels.shape != valid.shape or labels.is_floating_point() or bool((labels < -1).any()):
         raise ValueError(f"labels must be {list(valid.shape)} whole numbers, -1 for none, got {list(labels.shape)}")
@@ -134,18 +141,30 @@ def _chunks_of_batch(found: BatchStatistics, trellis: PlanTrellis, labels: Tenso
     present = segments.totals(valid.double().unsqueeze(-1)).squeeze(-1) > 0
     index = torch.arange(segments.runs)
     document = torch.where(segments.restarts, index, 0).cummax(1).values.expand(len(valid), -1)
+    by_chunk = chunk_labels(known, segments)
     absent = ~present.unsqueeze(-1)
     return (
         trellis.log_after.cpu().masked_fill(absent, -torch.inf),
         smooth_plans(trellis).log_posterior.cpu().masked_fill(absent, -torch.inf),
-        chunk_labels(known, segments),
+        by_chunk,
         document.masked_fill(~present, -1),
+        (by_chunk >= 0) & ~_cut_off(found, present, segments, chunks),
     )
 
 
+def _cut_off(found: BatchStatistics, present: Tensor, segments: Segments, chunks: ChunkRule) -> Tensor:
+    """present [B, S] -> bool [B, S]: the row ends within the chunk, which is not its only one."""
+    rows = torch.arange(len(present))
+    ends = found.batch.lengths.cpu() - 1
+    position = found.reading.positions.cpu().expand(len(rows), -1)[rows, ends]
+    within = (chunks.chunks(position + 1) == chunks.chunks(position)) & (present.sum(1) > 1)
+    last = segments.number.expand(len(rows), -1)[rows, ends]
+    return within.unsqueeze(1) & (torch.arange(segments.runs) == last.unsqueeze(1))
+
+
 def _stacked(parts: tuple[Tensor, ...]) -> Tensor:
-    """Batches [B, S, ...] of several widths S -> one [N, S, ...], filled up with -1 or minus infinity."""
+    """Batches [B, S, ...] of several widths S -> one [N, S, ...], filled up with -1, False or minus infinity."""
     longest = max(part.shape[1] for part in parts)
-    filler = -torch.inf if parts[0].is_floating_point() else -1
+    filler = -torch.inf if parts[0].is_floating_point() else 0 if parts[0].dtype == torch.bool else -1
     around = (0, 0) * (parts[0].ndim - 2)
     return torch.cat([pad(part, (*around, 0, longest - part.shape[1]), value=filler) for part in parts])

@@ -40,7 +40,7 @@ class LookaheadSkill(NamedTuple):
     meanings: tuple[tuple[float, ...], ...]
     """[K][G] M: p(gold label | plan state), from the calibration rows."""
     calibration_chunks: int
-    """Labelled chunks that M was estimated on."""
+    """Chunks that M was estimated on: those with a label that no row's end cuts off."""
     rows: int
     """Rows that the forecasts were scored on."""
 
@@ -64,7 +64,7 @@ def lookahead_skill(
         half = len(chunks.labels) // 2
         calibration, chunks = chunks.rows(0, half), chunks.rows(half, len(chunks.labels))
     kinds = max((int(part.labels.max()) + 1 for part in (calibration, chunks) if part.labels.numel()), default=0)
-    if not bool((calibration.labels >= 0).any()):
+    if not bool(calibration.compared.any()):
         raise ValueError("the rows to learn the states' meaning on hold no chunk with a known plan; give more rows")
     meanings = state_meanings(calibration, kinds)
     stationary = stationary_distribution(chunks.log_transition, chunks.log_initial) @ meanings
@@ -81,7 +81,7 @@ def lookahead_skill(
             found.append(_skill(step, wanted, forecasts, resamples, generator))
     if not found:
         raise ValueError("no row to be scored holds two chunks of which the later has a known plan; give longer rows")
-    counted = int((calibration.labels >= 0).sum())
+    counted = int(calibration.compared.sum())
     return LookaheadSkill(tuple(found), tuple(tuple(row) for row in meanings.tolist()), counted, len(chunks.labels))
 
 
@@ -90,9 +90,8 @@ def state_meanings(chunks: GoldChunks, num_labels: int) -> Tensor:
 
     Expected counts under the filtered beliefs b_c after the chunks' last targets, with one more of every kind.
     """
-    labelled = chunks.labels >= 0
-    gold = (chunks.labels[labelled].unsqueeze(-1) == torch.arange(num_labels)).double()
-    counts = 1 + chunks.log_filtered[labelled].exp().T @ gold
+    gold = (chunks.labels[chunks.compared].unsqueeze(-1) == torch.arange(num_labels)).double()
+    counts = 1 + chunks.log_filtered[chunks.compared].exp().T @ gold
     return counts / counts.sum(1, keepdim=True)
 
 

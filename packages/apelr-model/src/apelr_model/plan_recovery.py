@@ -45,7 +45,7 @@ class PlanRecovery(NamedTuple):
     """A model's plans against known ones."""
 
     chunks: int
-    """Chunks with a gold label: those that are compared."""
+    """Chunks that are compared: those with a gold label that the row's end does not cut off."""
     labels: int
     """G: labels are numbered below this."""
     filtered: PlanAgreement
@@ -61,10 +61,9 @@ def plan_recovery(chunks: GoldChunks, *, true_transition: Tensor | None = None) 
 
     Raises ValueError as `matched_transition_distance`.
     """
-    labelled = chunks.labels >= 0
-    gold = chunks.labels[labelled]
+    gold = chunks.labels[chunks.compared]
     filtered, smoothed = (
-        _agreement(each[labelled].argmax(-1), gold, each.shape[-1])
+        _agreement(each[chunks.compared].argmax(-1), gold, each.shape[-1])
         for each in (chunks.log_filtered, chunks.log_smoothed)
     )
     distance = None
