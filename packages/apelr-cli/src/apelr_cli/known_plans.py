@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from apelr_cli.run_config import RunConfig
 from apelr_data import Corpus, PlantedSource, Rows, Split, TokenStream, gold_plans
@@ -29,9 +29,9 @@ class KnownPlans:
 
     names: tuple[str, ...]
     """The name of each plan."""
-    labels: np.ndarray
+    labels: Tensor
     """int64 [N]; -1 where there is none."""
-    true_transition: torch.Tensor | None
+    true_transition: Tensor | None
     """[K*, K*] probabilities of the source's own chain, where its chunks are the model's; else None."""
 
     def label(
@@ -39,8 +39,8 @@ class KnownPlans:
     ) -> Iterator[LabelledBatch]:
         """Batches of the stream's rows, whose numbers are in `numbers`, with the plan of each target."""
         for of_batch, batch in zip(numbers, batches, strict=False):
-            places = rows.stream_positions(of_batch)
-            yield LabelledBatch(batch, torch.from_numpy(np.where(places < 0, -1, self.labels[places])))
+            places = torch.from_numpy(rows.stream_positions(of_batch))
+            yield LabelledBatch(batch, self.labels[places.clamp(min=0)].masked_fill(places < 0, -1))
 
 
 def find_known_plans(origin: TextOrigin, stream: TokenStream, chunks: ChunkRule) -> KnownPlans:
@@ -49,10 +49,10 @@ def find_known_plans(origin: TextOrigin, stream: TokenStream, chunks: ChunkRule)
     Raises DataError for a source that does not know its plans.
     """
     found = gold_plans(origin.corpus, origin.split, stream)
-    return KnownPlans(found.names, found.labels, _true_transition(origin.config, chunks))
+    return KnownPlans(found.names, torch.from_numpy(found.labels), _true_transition(origin.config, chunks))
 
 
-def _true_transition(config: RunConfig, chunks: ChunkRule) -> torch.Tensor | None:
+def _true_transition(config: RunConfig, chunks: ChunkRule) -> Tensor | None:
     """[K*, K*] of a planted source whose chunks fall where the model's do."""
     planted = config.data.planted
     if planted is None or (planted.chunk_size, planted.chunk_offset) != (chunks.chunk_size, chunks.offset):

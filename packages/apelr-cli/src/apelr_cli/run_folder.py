@@ -20,7 +20,8 @@ OWN_FILES = {
     "checkpoints": "Folder of all checkpoints, `step-<8 digits>.pt`.",
     "tokenizer.json": "The fitted tokenizer (also inside every checkpoint).",
     "metrics.json": "Final evaluation on all held-out text, with reference figures; its presence marks a finished run.",
-    "planner_eval.json": "Planner diagnostics on held-out text (train.val_batches batches), and each state's tokens.",
+    "planner_eval.json": "Planner diagnostics on held-out text (train.val_batches batches), each state's tokens, and, "
+    "where the corpus knows its plans, how well they were found.",
     "metrics.jsonl": "One JSON object a line: training steps, evaluations, previews.",
     "config.yaml": "The resolved config: every key with its value.",
     "run.json": "Versions, command, device, seed, git revision, parameters and FLOPs by part, counts of the text read.",

@@ -115,13 +115,10 @@ def eval(
         raise click.UsageError("--file is read as it is: give it without --split, --config and --set")
     if output is not None and not output.parent.is_dir():
         raise click.BadParameter(f"{output.parent} is not a folder", param_hint="--output")
-    import json
-
-    from apelr_cli.console import result_stream
     from apelr_cli.evaluation_text import TextRequest
     from apelr_cli.harness.tasks import require_harness
     from apelr_cli.loading import load_model
-    from apelr_cli.plan_choice import check_has_chain, choose_policy
+    from apelr_cli.plan_choice import choose_policy
     from apelr_cli.shipped import find_config
 
     if tasks is not None:
@@ -138,45 +135,48 @@ def eval(
     choice = choose_policy(loaded.model, plan)
     if choice.notice and form == "text":
         click.echo(choice.notice, err=True)
-    if gold:
-        check_has_chain(loaded.model, "--gold")
     if tasks is None:
-        report, shown = _read_text(
-            loaded, request, choice, diagnostics=not no_diagnostics, gold=gold, steering=steering
-        )
+        measures = {"diagnostics": not no_diagnostics, "gold": gold, "steering": steering}
+        report, shown = _read_text(loaded, request, choice, measures)
     else:
         report, shown = _run_tasks(loaded, tasks, choice, batch_size)
+    _show(report, shown if form == "text" else None, output)
+
+
+def _show(report: dict[str, Any], shown: str | None, output: Path | None) -> None:
+    """Print the page `shown`, or the object itself, which is also written into the file `output`."""
+    import json
+
+    from apelr_cli.console import result_stream
+
     written = json.dumps(report, allow_nan=False, indent=2) + "\n"
     if output is not None:
         output.write_text(written, encoding="utf-8", newline="\n")
     with result_stream() as stream:
-        stream.write(written if form == "json" else shown)
+        stream.write(written if shown is None else shown)
 
 
 def _read_text(
-    loaded: "LoadedModel",
-    request: "TextRequest",
-    choice: "PlanChoice",
-    *,
-    diagnostics: bool,
-    gold: bool,
-    steering: SteeringRequest | None,
+    loaded: "LoadedModel", request: "TextRequest", choice: "PlanChoice", measures: dict[str, Any]
 ) -> tuple[dict[str, Any], str]:
-    """The object and the page of a text."""
+    """The object and the page of a text; `measures` are what `evaluate_text` is told to do."""
     from apelr_cli.evaluation_output import evaluate_text, page
     from apelr_cli.evaluation_text import find_text
+    from apelr_cli.plan_choice import check_has_chain
     from apelr_cli.steering_output import check_steering
 
     def say(line: str) -> None:
         click.echo(line, err=True)
 
-    if steering is not None:
-        check_steering(loaded.model, steering)
+    if measures["gold"]:
+        check_has_chain(loaded.model, "--gold")
+    if measures["steering"] is not None:
+        check_steering(loaded.model, measures["steering"])
     text = find_text(loaded, request, say=say)
     if text.unknown:
         which = "1 character is" if text.unknown == 1 else f"{text.unknown} characters are"
         click.echo(f"Warning: {which} unknown to the tokenizer and read as <unk>", err=True)
-    report = evaluate_text(loaded, text, choice, diagnostics=diagnostics, gold=gold, steering=steering, say=say)
+    report = evaluate_text(loaded, text, choice, say=say, **measures)
     return report, page(report)
 
 
