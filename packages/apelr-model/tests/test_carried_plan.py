@@ -81,12 +81,31 @@ def test_evaluations_carry_the_belief(make_model, kind, long_rows):
 
 
 def test_diagnostics_carry_the_belief(make_model, kind, long_rows):
+    """Also those that the belief would have been: what is forgotten at boundaries stays so in the rows after them."""
     model = make_model(kind=kind, **SHORT_SIGHTED)
     whole, found = planner_diagnostics(model, [long_rows]), planner_diagnostics(model, pieces(long_rows))
-    for name in ("nll", "planner_mask_delta_loss", "shuffled_belief_delta_loss", "plan_mi", "belief_entropy"):
-        assert getattr(found, name) == pytest.approx(getattr(whole, name), abs=1e-12), name
     afresh = planner_diagnostics(model, pieces(long_rows, (False, False, False)))
-    assert afresh.nll != pytest.approx(whole.nll, abs=1e-4)
+    for name in (
+        "nll",
+        "planner_mask_delta_loss",
+        "shuffled_belief_delta_loss",
+        "frozen_delta_loss",
+        "boundary_reset_delta_loss",
+        "evidence_off_delta_loss",
+        "plan_mi",
+        "belief_entropy",
+    ):
+        assert getattr(found, name) == pytest.approx(getattr(whole, name), abs=1e-12), name
+        assert getattr(afresh, name) != pytest.approx(getattr(whole, name), abs=1e-4), name
+
+
+def test_rests_of_chunks_are_no_chunk_starts(make_model, kind, long_rows):
+    """Chunks of 3 in rows of 8: the second and third row begin with the rest of one."""
+    model = make_model(kind=kind, chunk_size=3, **SHORT_SIGHTED)
+    whole, found = planner_diagnostics(model, [long_rows]), planner_diagnostics(model, pieces(long_rows))
+    for name in ("boundary_entropy", "expert_utilization", "boundary_reset_delta_loss", "evidence_off_delta_loss"):
+        assert getattr(found, name) == pytest.approx(getattr(whole, name), abs=1e-12), name
+    assert [state.usage for state in found.states] == pytest.approx([state.usage for state in whole.states], abs=1e-12)
 
 
 def test_a_row_that_begins_stands_beside_rows_that_go_on(make_model, kind, long_rows):

@@ -7,6 +7,7 @@ import torch
 
 from apelr_model import PlanPolicy, V1Config, V2Config, build_model
 from apelr_model.batch_statistics import read_batch
+from apelr_model.carried_plan import CarriedPlan
 from apelr_model.plan_variants import refilter, stationary_distribution, swapped_rows, without_memory
 
 
@@ -38,7 +39,14 @@ def test_with_the_planners_own_tables_it_is_the_reading(device, make_batch, form
         with torch.no_grad():
             found = read_batch(model, batch, policy=policy)
             planner, reading = model.planner, found.reading
-            again = refilter(planner, found, policy, log_transition=planner.log_transition(), evidence=reading.evidence)
+            again = refilter(
+                planner,
+                found,
+                policy,
+                log_transition=planner.log_transition(),
+                evidence=reading.evidence,
+                carried=CarriedPlan(),
+            )
         valid = batch.valid.to(again.log_belief.device)
         for name in ("log_belief", "log_belief_after", "token_log_prob", "log_gate"):
             ours, theirs = getattr(again, name)[valid], getattr(reading.filtered, name)[valid]

@@ -218,6 +218,29 @@ class TestStates:
             losses = [-e[state] for p in plains for row, n in zip(p.emissions, p.lengths, strict=True) for e in row[:n]]
             assert ours.forced_nll == pytest.approx(math.fsum(losses) / len(losses), abs=1e-10)
 
+    @pytest.mark.parametrize(("states", "every"), [(8, 1), (9, 3), (16, 5)])
+    def test_many_states_are_compared_at_an_even_sample(self, device, batches, states, every):
+        """All pairs by hand, at every third target of a batch for 9 states."""
+        model = make(V2Config, device, **{**SIZES, "num_plan_states": states})
+        found = planner_diagnostics(model, batches)
+        with torch.no_grad():
+            probs = [model.head(read_batch(model, batch).hidden).softmax(-1).cpu() for batch in batches]
+        sample = torch.cat([of_batch[torch.arange(len(of_batch)) % every == 0] for of_batch in probs])
+        assert len(sample) == {1: 48, 3: 10 + 5 + 2, 5: 6 + 3 + 1}[every]
+
+        def divergence(p, q):
+            middle = (p + q) / 2
+            return float(((p * (p / middle).log()).sum(-1) + (q * (q / middle).log()).sum(-1)).mean() / 2)
+
+        for i, row in enumerate(found.forced_state_matrix):
+            wanted = [divergence(sample[:, i], sample[:, j]) for j in range(states)]
+            assert row == pytest.approx(wanted, abs=1e-10)
+        above = [found.forced_state_matrix[i][j] for i in range(states) for j in range(i + 1, states)]
+        assert found.plan_js_div_loss == pytest.approx(math.fsum(above) / len(above), abs=1e-12)
+        assert found.forced_state_divergence == found.forced_state_matrix[0][1]
+        every_target = divergence(*torch.cat(probs)[:, :2].unbind(1))
+        assert (found.forced_state_divergence == pytest.approx(every_target, abs=1e-12)) is (every == 1)
+
     def test_the_chain(self, found, plains):
         for ours, row in zip(found.states, plains[0].transition, strict=True):
             assert ours.transition == pytest.approx(row)

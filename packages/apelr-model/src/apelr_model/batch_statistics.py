@@ -140,13 +140,14 @@ class ChunkStarts(NamedTuple):
     """The chunks of inputs of a batch, one document a row (D documents, C chunks in the longest)."""
 
     log_belief: Tensor
-    """[D, C, K] belief at each chunk's start, boundary crossed."""
+    """[D, C, K] belief at each chunk's start, boundary crossed; the one carried where a row goes on."""
     state: Tensor
     """[D, C, K] probabilities that the chunk was filtered from: the belief, or what training committed to."""
     summary: Tensor
     """[D, C, width] mean of the executor's states over the chunk's inputs, as many as the row has."""
     valid: Tensor
-    """[D, C] bool: the chunk has an unpadded input."""
+    """[D, C] bool: the chunk has an unpadded input, and its first one is in the row (a row that goes on may begin with
+    the rest of a chunk)."""
 
 
 def chunk_starts(model: PlannerLM, found: BatchStatistics) -> ChunkStarts:
@@ -163,7 +164,7 @@ def chunk_starts(model: PlannerLM, found: BatchStatistics) -> ChunkStarts:
     filtered = found.reading.filtered
     chosen = run.expand(rows, -1).to(filtered.start.device).unsqueeze(-1).expand(-1, -1, filtered.start.shape[-1])
     log_belief, state = filtered.log_start.gather(1, chosen), filtered.start.gather(1, chosen)
-    return _by_document(ChunkStarts(log_belief, state, summary, counts.squeeze(-1) > 0), inputs)
+    return _by_document(ChunkStarts(log_belief, state, summary, (counts.squeeze(-1) > 0) & inputs.begins), inputs)
 
 
 def _by_document(starts: ChunkStarts, inputs: Segments) -> ChunkStarts:

@@ -1,6 +1,7 @@
 """What planner diagnostics are made of: sums over one batch that add up over batches."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from apelr_model.batch_statistics import BatchStatistics, chunk_starts, mixture_statistics, recognizer_kl
 from apelr_model.belief import log_mean_state, to_filter_dtype
+from apelr_model.carried_plan import CarriedPlan
 from apelr_model.config import V2Config
 from apelr_model.emissions import gate_information
 from apelr_model.gate import log_gate
@@ -21,8 +23,10 @@ from apelr_model.policy import PlanPolicy
 from apelr_model.state_words import vocabulary_sums
 
 __all__ = [
+    "VARIANTS",
     "Means",
     "StateSums",
+    "compared_every",
     "measure_beliefs",
     "measure_chunks",
     "measure_distributions",
@@ -30,6 +34,11 @@ __all__ = [
     "measure_gates",
     "utilization",
 ]
+
+VARIANTS = ("reset", "no_evidence")
+"""Beliefs that are filtered again with something changed."""
+PAIRS = 64
+"""Pairs of states (K^2) up to which they are compared at every target; with more, at an even sample of them."""
 
 
 class Means:
@@ -94,8 +103,10 @@ def measure_gates(model: PlannerLM, found: BatchStatistics, policy: PlanPolicy, 
     means.add("shuffled", change.sum(), int(both.sum()))
 
 
-def measure_beliefs(model: PlannerLM, found: BatchStatistics, policy: PlanPolicy, means: Means) -> None:
-    """Other beliefs, by the filter itself."""
+def measure_beliefs(
+    model: PlannerLM, found: BatchStatistics, policy: PlanPolicy, means: Means, carried: Mapping[str, CarriedPlan]
+) -> None:
+    """Other beliefs, by the filter itself; `carried` are those that each of `VARIANTS` goes on with from row to row."""
     planner, evidence = model.planner, found.reading.evidence
     if not isinstance(planner, FilterPlanner):
         return
@@ -103,10 +114,10 @@ def measure_beliefs(model: PlannerLM, found: BatchStatistics, policy: PlanPolicy
     never_learnt = to_filter_dtype(planner.log_initial()).expand_as(found.log_belief)
     means.add("frozen", _nll(found, log_gate(never_learnt, transition, policy)).sum(), len(found.token_nll))
     forgetful = without_memory(transition, planner.log_initial())
-    variants = {"reset": refilter(planner, found, policy, log_transition=forgetful, evidence=evidence)}
-    if evidence is not None:
-        variants["no_evidence"] = refilter(planner, found, policy, log_transition=transition, evidence=None)
-    for name, filtered in variants.items():
+    changes = {"reset": (forgetful, evidence), "no_evidence": (transition, None)}
+    for name in VARIANTS if evidence is not None else VARIANTS[:1]:
+        chain, weights = changes[name]
+        filtered = refilter(planner, found, policy, log_transition=chain, evidence=weights, carried=carried[name])
         means.add(name, -filtered.token_log_prob.sum(), len(found.token_nll))
 
 
@@ -149,11 +160,19 @@ def measure_distributions(model: PlannerLM, found: BatchStatistics, means: Means
     else:  # bags of words cost more than the information alone
         information = gate_information(model.head, found.hidden, found.log_gate)
     means.add("mi", information.double().sum(), len(information))
-    states.add("divergence", pairwise_js_sums(model.head, found.hidden))
+    compared = found.hidden[:: compared_every(model.num_plan_states)]
+    states.add("divergence", pairwise_js_sums(model.head, compared))
+    means.add("compared", 0.0, len(compared))
     sums = vocabulary_sums(model.head, found.hidden, found.log_gate)
     states.add("words", sums.states)
     states.add("mixture", sums.mixture)
     states.add("forced", -to_filter_dtype(found.reading.state_log_probs[found.batch.valid]).sum(0))
+
+
+def compared_every(num_plan_states: int) -> int:
+    """1 up to 8 states, then ceil(K^2 / PAIRS), made odd: an even number could keep step with chunks and rows."""
+    every = math.ceil(num_plan_states**2 / PAIRS)
+    return every if every % 2 else every + 1
 
 
 def utilization(usage: Tensor) -> float:

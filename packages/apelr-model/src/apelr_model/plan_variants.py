@@ -5,6 +5,7 @@ from torch import Tensor
 
 from apelr_model.batch_statistics import BatchStatistics
 from apelr_model.belief import to_filter_dtype
+from apelr_model.carried_plan import CarriedPlan
 from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.gate import log_gate
 from apelr_model.planner import FilterPlanner, observed_targets
@@ -23,17 +24,21 @@ def refilter(
     *,
     log_transition: Tensor,
     evidence: Tensor | None,
+    carried: CarriedPlan,
 ) -> FilterResult:
     """A batch that has been read, log_transition [K, K], evidence [B, S, K] -> what the filter makes of it with these.
 
-    Emissions, boundaries, policy and the belief that each row began with stay; the gate's lookahead keeps the planner's
-    own transitions.
+    Emissions, boundaries and policy stay; the gate's lookahead keeps the planner's own transitions. Rows that go on do
+    so with the belief that the same changes left in the batch before: `carried` holds it, and is brought up to date.
     """
-    reading, valid = found.reading, found.batch.valid
+    reading, batch, valid = found.reading, found.batch, found.batch.valid
     own_transition = planner.log_transition()
-    return filter_sequence(
+    start = carried.before(planner, batch)
+    if start is None:
+        start = planner.initial_state(len(valid))
+    filtered = filter_sequence(
         reading.state_log_probs,
-        found.log_initial,
+        start.log_belief,
         log_transition,
         reading.segments,
         evidence=evidence,
@@ -42,6 +47,10 @@ def refilter(
         log_restart=planner.log_initial(),
         gate=lambda belief: log_gate(belief, own_transition, policy),
     )
+    last = (batch.lengths - 1).to(filtered.log_belief_after.device)
+    after = filtered.log_belief_after[torch.arange(len(last), device=last.device), last]
+    carried.keep_after(batch, [reading.state.plan._replace(log_belief=after)])
+    return filtered
 
 
 def stationary_distribution(log_transition: Tensor, log_initial: Tensor) -> Tensor:

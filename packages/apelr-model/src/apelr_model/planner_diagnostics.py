@@ -9,7 +9,9 @@ from torch import Tensor
 from apelr_model.batch_statistics import read_batches
 from apelr_model.batches import TokenBatch
 from apelr_model.belief import to_filter_dtype
+from apelr_model.carried_plan import CarriedPlan
 from apelr_model.diagnostic_measures import (
+    VARIANTS,
     Means,
     StateSums,
     measure_beliefs,
@@ -72,7 +74,8 @@ class PlannerDiagnostics(NamedTuple):
     feedback_delta_loss: float | None
     """No lookahead feedback in the gate (0 where there is none to begin with); V2 alone."""
     forced_state_divergence: float | None
-    """Jensen-Shannon divergence of the next-token distributions of states 0 and 1, mean over targets."""
+    """Jensen-Shannon divergence of the next-token distributions of states 0 and 1, mean over targets; with K > 8 states
+    over every n-th target of a batch, n being K^2 / 64 rounded up to an odd number."""
     forced_state_matrix: tuple[tuple[float, ...], ...] | None
     """[K][K] the same for every pair of states."""
     plan_js_div_loss: float | None
@@ -113,12 +116,13 @@ def planner_diagnostics(
     """
     policy = model.policy if policy is None else model.check_policy(policy)
     means, states = Means(), StateSums()
+    carried = {name: CarriedPlan() for name in VARIANTS}
     with eval_mode(model):
         for found in read_batches(model, batches, policy=policy):
             means.add("nll", found.token_nll.sum(), len(found.token_nll))
             if model.num_plan_states > 1:
                 measure_gates(model, found, policy, means)
-                measure_beliefs(model, found, policy, means)
+                measure_beliefs(model, found, policy, means, carried)
                 measure_filter(model, found, means, states)
                 measure_chunks(model, found, means, states)
                 measure_distributions(model, found, means, states)
@@ -129,7 +133,7 @@ def planner_diagnostics(
 
 def _summary(model: PlannerLM, means: Means, states: StateSums, top_tokens: int) -> PlannerDiagnostics:
     targets, sums = means.count("nll"), states.totals
-    matrix = sums["divergence"] / targets if sums else None
+    matrix = sums["divergence"] / means.count("compared") if sums else None
     usage = sums["usage"] / sums["usage"].sum() if sums else None
     nll = means.mean("nll")
     assert nll is not None, "there are targets"
