@@ -104,6 +104,16 @@ def test_batches_of_several_widths_are_one_set(make_model, make_batch):
     assert torch.equal(found.rows(2, 3).labels, alone.labels)
 
 
+def test_rows_can_be_put_in_the_order_of_the_text(make_model, make_batch):
+    model = make_model()
+    parts = [make_batch([9, 5], seed=1), make_batch([14], seed=2)]
+    found = read_gold_chunks(model, [LabelledBatch(part, labels_for(part, seed)) for seed, part in enumerate(parts)])
+    ordered = found.sorted_by([7, 40, 8])
+    for name in ("log_filtered", "log_smoothed", "labels", "document", "compared"):
+        assert torch.equal(getattr(ordered, name), getattr(found, name)[[0, 2, 1]])
+    assert torch.equal(ordered.log_transition, found.log_transition)
+
+
 @pytest.mark.parametrize("kind", [V1Config, V2Config])
 def test_beliefs_of_rows_that_go_on_go_on(make_model, make_batch, kind):
     """The rows of a second batch begin where those of the first one ended, in the middle of a chunk; a third is new."""

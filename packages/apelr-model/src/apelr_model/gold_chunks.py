@@ -1,6 +1,6 @@
 """A labelled text as the plan sees it: what a model takes each chunk's plan for, and what it is."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,13 +59,19 @@ class GoldChunks(NamedTuple):
 
     def rows(self, start: int, stop: int) -> "GoldChunks":
         """The chunks of some of the rows."""
-        here = slice(start, stop)
+        return self._of(slice(start, stop))
+
+    def sorted_by(self, numbers: Sequence[int]) -> "GoldChunks":
+        """The rows, which have these numbers [N], in the order of the numbers: batches need not follow the text."""
+        return self._of(torch.tensor(numbers).argsort())
+
+    def _of(self, rows: slice | Tensor) -> "GoldChunks":
         return self._replace(
-            log_filtered=self.log_filtered[here],
-            log_smoothed=self.log_smoothed[here],
-            labels=self.labels[here],
-            document=self.document[here],
-            compared=self.compared[here],
+            log_filtered=self.log_filtered[rows],
+            log_smoothed=self.log_smoothed[rows],
+            labels=self.labels[rows],
+            document=self.document[rows],
+            compared=self.compared[rows],
         )
 
 
