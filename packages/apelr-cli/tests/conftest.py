@@ -5,7 +5,7 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,31 @@ def ordinary_arithmetic() -> Iterator[None]:
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
+
+
+@pytest.fixture
+def lanes_of() -> Callable[..., list[list[list[int]]]]:
+    """Joins the rows of batches where one goes on from another: targets by lane and row, in the order of the lanes.
+
+    Where no row goes on every row is a lane of its own.
+    """
+
+    def join(batches: Iterable[Any]) -> list[list[list[int]]]:
+        lanes: list[list[list[int]]] = []
+        open_ones: list[list[list[int]]] = []
+        for batch in batches:
+            rows = [row[:length].tolist() for row, length in zip(batch.targets, batch.lengths, strict=True)]
+            if batch.continues is None or not batch.continues.any():
+                lanes, open_ones = lanes + open_ones, [[row] for row in rows]
+                continue
+            assert batch.continues.all()
+            assert len(rows) <= len(open_ones)
+            for lane, row in zip(open_ones, rows, strict=False):
+                lane.append(row)
+            assert all(len(lane) < len(open_ones[0]) for lane in open_ones[len(rows) :]), "no lane goes on after a gap"
+        return lanes + open_ones
+
+    return join
 
 
 @pytest.fixture

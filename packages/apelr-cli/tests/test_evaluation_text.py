@@ -12,7 +12,10 @@ from apelr_cli.run_config import RunConfig, to_plain, to_yaml
 from apelr_cli.train_config import V2TrainConfig
 from apelr_cli.user_input import InputError
 from apelr_data import DataConfig
+from apelr_model import MixtureOfSoftmaxesConfig
 from apelr_tokenizers import Tokenizer
+
+TextOf = Callable[[EvaluationText, Tokenizer], str]
 
 TEXTS = {"train": "the cat sat on the mat. " * 20, "validation": "a cat and a dog. " * 10}
 
@@ -30,13 +33,18 @@ def loaded(make_checkpoint: Callable[..., Path], config: RunConfig, device: str)
     return load_model(make_checkpoint(changes={"run_config": to_plain(config)}), device)
 
 
-def text_of(found: EvaluationText, tokenizer: Tokenizer) -> str:
-    ids = [int(i) for b in found.batches() for row, n in zip(b.targets, b.lengths, strict=True) for i in row[:n]]
-    return tokenizer.decode(ids)
+@pytest.fixture
+def text_of(lanes_of: Callable[..., list[list[list[int]]]]) -> TextOf:
+    """What the batches hold, rows joined where one goes on from another."""
+
+    def text(found: EvaluationText, tokenizer: Tokenizer) -> str:
+        return tokenizer.decode(i for lane in lanes_of(found.batches()) for row in lane for i in row)
+
+    return text
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_a_split_is_read_whole_in_the_runs_rows(loaded: LoadedModel, split: Any) -> None:
+def test_a_split_is_read_whole_in_the_runs_rows(loaded: LoadedModel, text_of: TextOf, split: Any) -> None:
     found = find_text(loaded, TextRequest(split=split))
     assert (found.name, found.seq_len, found.batch_size) == (f"{split} split of text", 16, 4)
     assert text_of(found, loaded.tokenizer) == TEXTS[split]
@@ -53,7 +61,7 @@ def test_a_split_is_read_whole_in_the_runs_rows(loaded: LoadedModel, split: Any)
     [(None, None, (16, 4)), (8, None, (8, 4)), (32, None, (32, 2)), (2**62, None, (171, 1)), (32, 9, (32, 9))],
 )
 def test_longer_rows_are_read_fewer_at_once(
-    loaded: LoadedModel, seq_len: int | None, batch_size: int | None, expected: tuple[int, int]
+    loaded: LoadedModel, text_of: TextOf, seq_len: int | None, batch_size: int | None, expected: tuple[int, int]
 ) -> None:
     found = find_text(loaded, TextRequest(seq_len=seq_len, batch_size=batch_size))
     assert (found.seq_len, found.batch_size) == expected
@@ -78,7 +86,7 @@ def test_an_empty_file_is_refused(loaded: LoadedModel, tmp_path: Path) -> None:
         find_text(loaded, TextRequest(file=file))
 
 
-def test_overrides_and_another_config_say_what_is_read(loaded: LoadedModel, tmp_path: Path) -> None:
+def test_overrides_and_another_config_say_what_is_read(loaded: LoadedModel, text_of: TextOf, tmp_path: Path) -> None:
     found = find_text(loaded, TextRequest(overrides=["data.max_val_tokens=7"]))
     assert sum(int(batch.lengths.sum()) for batch in found.batches()) == 6
     path = tmp_path / "mine.yaml"
@@ -93,11 +101,32 @@ def test_overrides_and_another_config_say_what_is_read(loaded: LoadedModel, tmp_
 def test_rows_know_their_documents_where_the_run_did(loaded: LoadedModel) -> None:
     assert next(find_text(loaded, TextRequest()).batches()).positions is None
     masked = find_text(loaded, TextRequest(overrides=["data.document_mask=true"]))
-    assert next(masked.batches()).positions is not None
+    assert all(batch.positions is not None and batch.continues is None for batch in masked.batches())
+    assert masked.row_numbers() == list(range(masked.rows))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_rows_go_on_in_lanes_that_no_batch_size_changes(
+    loaded: LoadedModel, lanes_of: Callable[..., list[list[list[int]]]], batch_size: int
+) -> None:
+    found = find_text(loaded, TextRequest(split="train", seq_len=12, batch_size=batch_size))
+    batches = list(found.batches())
+    assert [len(lane) for lane in lanes_of(batches)] == [16, 16, 9]
+    stream = [row for lane in lanes_of(batches) for row in lane]
+    read = [row[:n].tolist() for batch in batches for row, n in zip(batch.targets, batch.lengths, strict=True)]
+    assert read == [stream[number] for number in found.row_numbers()]
+
+
+def test_rows_of_a_control_are_read_as_they_come(make_checkpoint: Callable[..., Path], config: RunConfig) -> None:
+    model = MixtureOfSoftmaxesConfig(num_plan_states=3, token_dim=5, hidden_dim=7)
+    control = load_model(make_checkpoint(config=model, changes={"run_config": to_plain(config)}), "cpu")
+    found = find_text(control, TextRequest())
+    assert all(batch.continues is None for batch in found.batches())
+    assert found.row_numbers() == list(range(found.rows))
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_the_token_cache_gives_the_same(loaded: LoadedModel, tmp_path: Path, cached: bool) -> None:
+def test_the_token_cache_gives_the_same(loaded: LoadedModel, text_of: TextOf, tmp_path: Path, cached: bool) -> None:
     overrides = [f"data.token_cache={cached}", f"data.token_cache_dir={tmp_path}/cache"] if cached else []
     said: list[str] = []
     found = find_text(loaded, TextRequest(overrides=overrides), say=said.append)
@@ -106,7 +135,7 @@ def test_the_token_cache_gives_the_same(loaded: LoadedModel, tmp_path: Path, cac
 
 
 def test_a_checkpoint_does_not_say_where_to_write(
-    make_checkpoint: Callable[..., Path], config: RunConfig, tmp_path: Path
+    make_checkpoint: Callable[..., Path], text_of: TextOf, config: RunConfig, tmp_path: Path
 ) -> None:
     """The cache of its run is left alone unless the caller asks for one."""
     folder = tmp_path / "cache"
@@ -136,7 +165,7 @@ def test_only_what_decides_the_text_can_be_set(loaded: LoadedModel) -> None:
 
 
 def test_a_checkpoint_that_does_not_say_what_it_was_trained_on(
-    make_checkpoint: Callable[..., Path], tmp_path: Path, config: RunConfig
+    make_checkpoint: Callable[..., Path], text_of: TextOf, tmp_path: Path, config: RunConfig
 ) -> None:
     loaded = load_model(make_checkpoint(), "cpu")
     with pytest.raises(ConfigError, match="does not say what text it was trained on: give --file FILE"):

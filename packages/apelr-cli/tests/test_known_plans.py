@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from click.testing import Result
 
@@ -14,24 +13,25 @@ from apelr_cli.evaluation_text import TextRequest, find_text
 from apelr_cli.known_plans import TextOrigin, find_known_plans
 from apelr_cli.loading import LoadedModel
 from apelr_cli.run_config import RunConfig, to_plain
-from apelr_cli.train_config import V2TrainConfig
+from apelr_cli.train_config import ControlTrainConfig, V2TrainConfig
 from apelr_cli.training_data import prepare_data
 from apelr_cli.user_input import InputError
 from apelr_data import DataConfig, DataError, PlantedConfig, PlantedSource, open_corpus
-from apelr_model import V1Config, V2Config, build_model
+from apelr_model import MixtureOfSoftmaxesConfig, V1Config, V2Config, build_model
 from apelr_tokenizers import TokenizerConfig, fit_tokenizer
 
 PLANTED = PlantedConfig(num_plans=3, vocab_size=6, chunk_size=8, chunk_offset=1, train_tokens=60, val_tokens=100)
 SMALL: dict[str, Any] = {"num_plan_states": 3, "token_dim": 5, "hidden_dim": 7}
 
 
-def run_config(*, carried: bool) -> RunConfig:
-    data = DataConfig(source="planted", planted=PLANTED, order="contiguous" if carried else "shuffled")
+def run_config(*, control: bool = False, carried: bool = False) -> RunConfig:
+    sizes: dict[str, Any] = {"seq_len": 16, "batch_size": 3}
     return RunConfig(
         seed=3,
-        data=data,
+        model=MixtureOfSoftmaxesConfig(**SMALL) if control else V2Config(chunk_size=8, **SMALL),
+        data=DataConfig(source="planted", planted=PLANTED, order="contiguous" if carried else "shuffled"),
         tokenizer=TokenizerConfig(type="identity", vocab_size=10),
-        train=V2TrainConfig(seq_len=16, batch_size=3, carry_belief=carried),
+        train=ControlTrainConfig(**sizes) if control else V2TrainConfig(carry_belief=carried, **sizes),
     )
 
 
@@ -40,28 +40,31 @@ def plans_by_text() -> list[int]:
     return [*PlantedSource(PLANTED, seed=3).stream("validation").plans.tolist(), -1]
 
 
-@pytest.mark.parametrize("carried", [False, True])
-def test_labels_belong_to_the_targets_of_their_batch(carried: bool) -> None:
-    config = run_config(carried=carried)
+@pytest.mark.parametrize("form", [{}, {"carried": True}, {"control": True}])
+def test_labels_belong_to_the_targets_of_their_batch(
+    lanes_of: Callable[..., list[list[list[int]]]], form: dict[str, bool]
+) -> None:
+    config = run_config(**form)
     tokenizer = fit_tokenizer(config.tokenizer, [])
-    loaded = LoadedModel(build_model(V2Config(chunk_size=8, **SMALL), 10), tokenizer, to_plain(config))
+    loaded = LoadedModel(build_model(config.model, 10), tokenizer, to_plain(config))
     text, data = find_text(loaded, TextRequest()), prepare_data(config)
     known = text.known_plans(loaded.model.chunks)
     assert known.names == ("0", "1", "2")
-    read = [*PlantedSource(PLANTED, seed=3).stream("validation").symbols.tolist(), tokenizer.eos_id - 4]
-    pairs = sorted(zip(read, plans_by_text(), strict=True))
+    symbols = (PlantedSource(PLANTED, seed=3).stream("validation").symbols + 4).tolist()
     for batches in (text.labelled_batches(known), data.labelled_validation_batches(known, None)):
         found = list(batches)
-        assert [each.batch.continues is None for each in found] == [not carried] * len(found)
-        targets = torch.cat([batch.targets[batch.valid] for batch, _ in found]).tolist()
-        labels = torch.cat([labels[batch.valid] for batch, labels in found]).tolist()
-        assert sorted(zip([target - 4 for target in targets], labels, strict=True)) == pairs
-    row = next(iter(text.labelled_batches(known)))
-    assert row.labels[0].tolist() == plans_by_text()[:16]
+        targets, labels = (
+            lanes_of(parts)
+            for parts in ([b for b, _ in found], [batch._replace(targets=labels) for batch, labels in found])
+        )
+        assert [len(lane) for lane in targets] == ([1] * 7 if form.get("control") else [4, 3])
+        assert [target for lane in targets for row in lane for target in row] == [*symbols, tokenizer.eos_id]
+        assert [label for lane in labels for row in lane for label in row] == plans_by_text()
+    assert found[0].labels[0].tolist() == plans_by_text()[:16]
 
 
 def test_true_transitions_are_those_of_chunks_that_fall_together() -> None:
-    config = run_config(carried=False)
+    config = run_config()
     data = prepare_data(config)
     origin = TextOrigin(data.text.corpus, "validation", config)
     truth = PlantedSource(PLANTED, seed=3).tables.transition
@@ -84,7 +87,7 @@ def test_texts_without_known_plans(tmp_path: Path) -> None:
     data = DataConfig(source="text", path=str(file), val_path=str(file))
     origin = TextOrigin(open_corpus(data, seed=0), "train", RunConfig(data=data))
     with pytest.raises(DataError, match="source text has no gold plans; storyworld and planted have"):
-        find_known_plans(origin, prepare_data(run_config(carried=False)).train_stream, model.chunks)
+        find_known_plans(origin, prepare_data(run_config()).train_stream, model.chunks)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Text to batches: what a step sees, what an evaluation covers, what makes data the same."""
 
 import gzip
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,39 +10,63 @@ import pytest
 import torch
 
 from apelr_cli.run_config import RunConfig
-from apelr_cli.train_config import V2TrainConfig
+from apelr_cli.train_config import ControlTrainConfig, V2TrainConfig
 from apelr_cli.training_data import TrainingData, prepare_data
 from apelr_data import DataConfig
-from apelr_model import V2Config
+from apelr_model import TransformerLMConfig, V2Config
 from apelr_tokenizers import TokenizerConfig
+
+Lanes = Callable[..., list[list[list[int]]]]
 
 WORDS = "the plan is to write a small text that has some lines\n" * 30
 
 
-def prepared(tmp_path: Path, text: str = WORDS, **data: object) -> TrainingData:
+def prepared(
+    tmp_path: Path, text: str = WORDS, *, batch_size: int = 4, control: bool = False, **data: object
+) -> TrainingData:
     path = tmp_path / "text.txt"
     path.write_text(text, encoding="utf-8")
     config = RunConfig(
         tokenizer=TokenizerConfig(type="char", min_frequency=1),
         data=DataConfig(source="text", path=str(path), val_fraction=0.2, **data),  # type: ignore[arg-type]
-        train=V2TrainConfig(seq_len=9, batch_size=4),
+        model=TransformerLMConfig() if control else V2Config(),
+        train=(ControlTrainConfig if control else V2TrainConfig)(seq_len=9, batch_size=batch_size),
     )
     return prepare_data(config)
 
 
-def test_validation_batches_cover_every_target_once(tmp_path: Path) -> None:
-    data = prepared(tmp_path)
-    targets = [row[:n] for batch in data.validation_batches(None) for row, n in zip(batch[1], batch[2], strict=True)]
-    assert torch.equal(torch.cat(targets), torch.from_numpy(data.validation_stream.ids[1:].astype("int64")))
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_validation_batches_cover_every_target_once(tmp_path: Path, lanes_of: Lanes, batch_size: int) -> None:
+    """In lanes of 16 rows side by side, whatever the batch size: joined they are the text."""
+    data = prepared(tmp_path, batch_size=batch_size)
+    assert len(data.validation) == 43
+    lanes = lanes_of(data.validation_batches(None))
+    assert [len(lane) for lane in lanes] == [16, 16, 11]
+    assert [target for lane in lanes for row in lane for target in row] == data.validation_stream.ids[1:].tolist()
     assert data.validation_bytes(None) == data.validation_stream.text_bytes
 
 
-def test_a_limit_takes_the_first_batches(tmp_path: Path) -> None:
-    data = prepared(tmp_path)
-    assert len(list(data.validation_batches(2))) == 2
-    assert data.validation_bytes(2) == sum(
-        int(data.validation.batch(list(range(start, start + 4))).byte_counts.sum()) for start in (0, 4)
-    )
+@pytest.mark.parametrize("form", [{"control": True}, {"document_mask": True}])
+def test_rows_without_a_belief_to_go_on_with_are_read_as_they_come(
+    tmp_path: Path, lanes_of: Lanes, form: dict[str, bool]
+) -> None:
+    """The controls have no belief, and under a document mask every row begins a document."""
+    data = prepared(tmp_path, **form)  # type: ignore[arg-type]
+    batches = list(data.validation_batches(None))
+    assert [len(batch.lengths) for batch in batches] == [4] * 10 + [3]
+    assert all(batch.continues is None for batch in batches)
+    rows = [row for (row,) in lanes_of(batches)]
+    assert [target for row in rows for target in row] == data.validation_stream.ids[1:].tolist()
+
+
+@pytest.mark.parametrize(("control", "rows"), [(False, [0, 16, 32, 1, 17, 33]), (True, [0, 1, 2, 3, 4, 5, 6, 7])])
+def test_a_limit_takes_the_first_batches(tmp_path: Path, control: bool, rows: list[int]) -> None:
+    data = prepared(tmp_path, control=control)
+    found = list(data.validation_batches(2))
+    assert len(found) == 2
+    wanted = data.validation.batch(rows)
+    assert torch.cat([batch.inputs for batch in found]).tolist() == wanted.inputs.tolist()
+    assert data.validation_bytes(2) == wanted.byte_counts.sum()
 
 
 def test_a_step_s_rows_depend_on_seed_and_step_alone(tmp_path: Path) -> None:
@@ -144,15 +169,15 @@ def test_contiguous_rows_go_on_where_the_last_step_s_ended(tmp_path: Path) -> No
     assert torch.equal(plain.train_batch(5)[0].inputs, steps[5].inputs)
 
 
-def test_validation_rows_go_on_side_by_side(tmp_path: Path) -> None:
-    data = prepare_data(contiguous(tmp_path, carry_belief=True))
+@pytest.mark.parametrize("carry_belief", [False, True])
+def test_validation_rows_go_on_whatever_training_does(tmp_path: Path, lanes_of: Lanes, carry_belief: bool) -> None:
+    data = prepare_data(contiguous(tmp_path, carry_belief=carry_belief))
     batches = list(data.validation_batches(None))
-    assert sum(int(batch.lengths.sum()) for batch in batches) == len(data.validation_stream.ids) - 1
-    assert [bool(batch.continues.any()) for batch in batches] == [False] + [True] * (len(batches) - 1)  # type: ignore[union-attr]
+    assert [len(lane) for lane in lanes_of(batches)] == [16, 16, 16]
+    assert [bool(batch.continues.any()) for batch in batches] == [False] + [True] * 15  # type: ignore[union-attr]
     for before, after in pairwise(batches):
         last = before.targets[torch.arange(len(before.lengths)), before.lengths - 1]
         assert torch.equal(after.inputs[:, 0], last[: len(after.lengths)])
-    assert data.validation_bytes(None) == data.validation_stream.text_bytes
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def evaluate_text(
 
 def _gold(model: PlannerLM, text: EvaluationText, choice: PlanChoice, say: Callable[[str], None]) -> Report:
     known = text.known_plans(model.chunks)
-    chunks = read_gold_chunks(model, text.labelled_batches(known), policy=choice.policy)
+    chunks = read_gold_chunks(model, text.labelled_batches(known), policy=choice.policy).sorted_by(text.row_numbers())
     return {
         "recovery": recovery_report(chunks, known.names, true_transition=known.true_transition),
         "lookahead_skill": skill_report(chunks, say),

@@ -10,6 +10,7 @@ from apelr_cli.errors import ConfigError
 from apelr_cli.known_plans import KnownPlans, TextOrigin, find_known_plans
 from apelr_cli.loading import LoadedModel
 from apelr_cli.memory_check import check_text_fits_memory
+from apelr_cli.plan_choice import has_chain
 from apelr_cli.prepared_text import prepare_text
 from apelr_cli.row_batches import row_batches
 from apelr_cli.run_config import RunConfig
@@ -64,7 +65,7 @@ class EvaluationText:
         self.seq_len = seq_len
         self.batch_size = batch_size
         self.carry_belief = carry_belief
-        """Whether each row begins with the belief that the row before it ended with."""
+        """Whether a row begins with the belief that the row before it in its lane ended with."""
         self.origin = origin
         """The corpus that it is of; None for a file."""
         self.text_bytes = 0
@@ -83,7 +84,7 @@ class EvaluationText:
     def batches(self) -> Iterator[TokenBatch]:
         """Every row once; `text_bytes` grows with them."""
         self.text_bytes = 0
-        for numbers, goes_on in row_batches(self.rows, self.batch_size, carried=self.carry_belief):
+        for numbers, goes_on in self._row_batches():
             batch = self._rows.batch(numbers)
             self.text_bytes += int(batch.byte_counts.sum())
             yield to_token_batch(batch, goes_on)
@@ -96,8 +97,14 @@ class EvaluationText:
 
     def labelled_batches(self, known: KnownPlans) -> Iterator[LabelledBatch]:
         """`batches`, with the plan of each target."""
-        numbers = (of_batch for of_batch, _ in row_batches(self.rows, self.batch_size, carried=self.carry_belief))
-        return known.label(self._rows, numbers, self.batches())
+        return known.label(self._rows, (numbers for numbers, _ in self._row_batches()), self.batches())
+
+    def row_numbers(self) -> list[int]:
+        """The number of each row of `batches`, in their order."""
+        return [number for numbers, _ in self._row_batches() for number in numbers]
+
+    def _row_batches(self) -> Iterator[tuple[list[int], bool | None]]:
+        return row_batches(self.rows, self.batch_size, carried=self.carry_belief)
 
 
 def find_text(
@@ -124,7 +131,7 @@ def find_text(
         name=name,
         seq_len=seq_len,
         batch_size=batch_size,
-        carry_belief=config.carries,
+        carry_belief=has_chain(loaded.model) and not config.data.document_mask,
         origin=origin,
     )
 

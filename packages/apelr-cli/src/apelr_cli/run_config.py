@@ -68,8 +68,13 @@ class RunConfig:
         ]
 
     @property
+    def carries_in_evaluation(self) -> bool:
+        """Whether held-out rows hand their belief on: in a model with chunks, unless rows' positions begin at 0."""
+        return hasattr(self.model, "chunk_size") and not self.data.document_mask
+
+    @property
     def carries(self) -> bool:
-        """Whether rows hand their belief on; false in a control, which has none."""
+        """Whether training rows hand their belief on."""
         return getattr(self.train, "carry_belief", False)
 
     @property

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from apelr_cli.known_plans import KnownPlans
 from apelr_cli.prepared_text import PreparedText, Progress, prepare_text
@@ -32,7 +32,9 @@ class TrainingData:
     validation: Rows
     order: RowOrder | LaneOrder
     carry_belief: bool
-    """Whether rows hand their belief on to the rows after them."""
+    """Whether training rows hand their belief on to the rows after them."""
+    carry_in_evaluation: bool
+    """Whether validation rows do."""
     batch_size: int
     max_validation_tokens: int | None
     """The cap on the validation ids; None for no limit."""
@@ -58,7 +60,7 @@ class TrainingData:
         batch = self.train.batch(rows)
         goes_on = None
         if self.carry_belief and isinstance(self.order, LaneOrder):
-            goes_on = self.order.continues(step * self.batch_size, self.batch_size)
+            goes_on = torch.from_numpy(self.order.continues(step * self.batch_size, self.batch_size))
         return to_token_batch(batch, goes_on), int(batch.byte_counts.sum())
 
     def validation_batches(self, limit: int | None) -> Iterator[TokenBatch]:
@@ -75,7 +77,7 @@ class TrainingData:
         return sum(int(self.validation.batch(rows).byte_counts.sum()) for rows, _ in self._validation_rows(limit))
 
     def _validation_rows(self, limit: int | None) -> Iterator[tuple[list[int], bool | None]]:
-        return islice(row_batches(len(self.validation), self.batch_size, carried=self.carry_belief), limit)
+        return islice(row_batches(len(self.validation), self.batch_size, carried=self.carry_in_evaluation), limit)
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to go on with the same data: counts and a digest of both streams' digests."""
@@ -141,6 +143,7 @@ def prepare_data(
         validation=Rows(text.streams["validation"], train.seq_len, document_mask=data.document_mask),
         order=_order(config, len(rows)),
         carry_belief=config.carries,
+        carry_in_evaluation=config.carries_in_evaluation,
         batch_size=train.batch_size,
         max_validation_tokens=data.max_val_tokens,
     )
@@ -152,9 +155,9 @@ def _order(config: RunConfig, rows: int) -> RowOrder | LaneOrder:
     return RowOrder(rows, config.seed)
 
 
-def to_token_batch(batch: Batch, goes_on: np.ndarray | bool | None = None) -> TokenBatch:
+def to_token_batch(batch: Batch, goes_on: bool | Tensor | None = None) -> TokenBatch:
     """numpy rows -> tensors, sharing memory. `goes_on` ([B], or one for all): do rows go on from the batch before?"""
     inputs, targets, lengths = (torch.from_numpy(array) for array in (batch.inputs, batch.targets, batch.lengths))
     positions = None if batch.positions is None else torch.from_numpy(batch.positions)
-    continues = None if goes_on is None else torch.from_numpy(np.broadcast_to(goes_on, len(lengths)).copy())
+    continues = None if goes_on is None else torch.as_tensor(goes_on).expand(len(lengths))
     return TokenBatch(inputs, targets, lengths, positions, continues)
