@@ -10,6 +10,8 @@ from apelr_cli.run_config import RunConfig, to_plain, to_yaml
 from apelr_cli.train_config import ControlTrainConfig, V1TrainConfig, V2TrainConfig
 from apelr_data import DataConfig, MixedSource, PlantedConfig, SourceName
 from apelr_model import (
+    DenseHeadConfig,
+    FactorizedHeadConfig,
     GRUConfig,
     MixtureOfSoftmaxesConfig,
     TransformerConfig,
@@ -200,6 +202,20 @@ def test_overrides_are_laid_over_the_file_and_the_last_wins(write_config):
 )
 def test_a_wrong_override(write_config, override, expected):
     assert problems_of(write_config("seed: 5"), override) == [expected]
+
+
+def test_a_head_and_what_its_kind_alone_has(write_config):
+    dense = load_run_config(write_config(""), ["model.head.init_spread=0.1"])
+    assert dense.model == V2Config(head=DenseHeadConfig(init_spread=0.1))
+    factorized = load_run_config(write_config(""), ["model.head.type=factorized", "model.head.rank=2"])
+    assert factorized.model == V2Config(head=FactorizedHeadConfig(rank=2))
+    for config in (dense, factorized):
+        assert run_config_from_plain(to_plain(config)) == config
+        assert load_run_config(write_config(to_yaml(config))) == config
+    rule = "model.head.init_spread must be between 0 and 1, got 1.5"
+    assert problems_of(write_config("model: {head: {init_spread: 1.5}}")) == [rule]
+    other = "model.head.init_spread belongs to model.head.type dense, not factorized"
+    assert problems_of(write_config("model: {head: {type: factorized, init_spread: 0.5}}")) == [other]
 
 
 def test_files_that_are_no_config(tmp_path, write_config):

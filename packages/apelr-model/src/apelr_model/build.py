@@ -6,7 +6,7 @@ from apelr_model.config import MixtureOfSoftmaxesConfig, ModelConfig, Transforme
 from apelr_model.context_gate import ContextGate
 from apelr_model.executor_factory import build_executor
 from apelr_model.head import Head
-from apelr_model.head_config import FactorizedHeadConfig
+from apelr_model.head_config import DenseHeadConfig
 from apelr_model.head_experts import ExpertHead
 from apelr_model.head_factorized import FactorizedHead
 from apelr_model.head_v1 import V1Head
@@ -60,8 +60,8 @@ def _planner_and_head(config: ModelConfig, vocab_size: int, embedding: nn.Parame
 
 
 def _plan_head(config: V2Config | MixtureOfSoftmaxesConfig, vocab_size: int) -> Head:
-    if not isinstance(config.head, FactorizedHeadConfig):
-        return _experts(config, vocab_size, config.num_plan_states)
+    if isinstance(config.head, DenseHeadConfig):
+        return _experts(config, vocab_size, config.num_plan_states, spread=config.head.init_spread)
     return FactorizedHead(
         vocab_size=vocab_size,
         num_plan_states=config.num_plan_states,
@@ -72,11 +72,14 @@ def _plan_head(config: V2Config | MixtureOfSoftmaxesConfig, vocab_size: int) -> 
     )
 
 
-def _experts(config: ModelConfig, vocab_size: int, count: int, weight: nn.Parameter | None = None) -> ExpertHead:
+def _experts(
+    config: ModelConfig, vocab_size: int, count: int, weight: nn.Parameter | None = None, spread: float = 1.0
+) -> ExpertHead:
     return ExpertHead(
         vocab_size=vocab_size,
         num_plan_states=count,
         hidden_dim=config.hidden_dim,
         dropout=config.dropout,
+        spread=spread,
         weight=weight,
     )

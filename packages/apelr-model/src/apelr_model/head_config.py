@@ -14,6 +14,15 @@ class DenseHeadConfig:
 
     type: Literal["dense"] = "dense"
     """Kind of head."""
+    init_spread: float = 1.0
+    """How far apart fresh experts are: 1 draws each by itself; below, they share a layer but for this share of each."""
+
+    def rules(self) -> list[Rule]:
+        """Every rule on the fields, with whether it holds."""
+        return [("init_spread", self.init_spread, "between 0 and 1", 0 <= self.init_spread <= 1)]
+
+    def __post_init__(self) -> None:
+        check_rules(self.rules())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ class ExpertHead(nn.Module):
     """logits_k = W_k dropout(h) + b_k, one dropout mask for all states; no path round the plan.
 
     `weight` [K * V, D] holds W_0, W_1, ... one below the other; with one state it is an ordinary softmax head.
+    With a `spread` s below 1 fresh experts are sqrt(1 - s^2) times a layer common to all and s times one of their own:
+    of the same variance, but near each other, so that no expert wins every chunk before the others have learnt.
     A `weight` given to the constructor is used as it stands (tied embeddings, K = 1); ValueError with another shape.
     """
 
@@ -24,6 +26,7 @@ class ExpertHead(nn.Module):
         num_plan_states: int,
         hidden_dim: int,
         dropout: float,
+        spread: float = 1.0,
         weight: nn.Parameter | None = None,
     ) -> None:
         super().__init__()
@@ -35,6 +38,11 @@ class ExpertHead(nn.Module):
         else:
             self.weight = check_weight(weight, shape)
         self.bias = nn.Parameter(torch.empty(num_plan_states, vocab_size).uniform_(-bound, bound))
+        if spread != 1 and num_plan_states > 1:
+            for parameter in (self.weight, self.bias):
+                own = parameter.data.view(num_plan_states, -1)
+                common = torch.empty_like(own[0]).uniform_(-bound, bound)
+                own.mul_(spread).add_(common, alpha=math.sqrt(1 - spread**2))
 
     @property
     def logits_per_token(self) -> int:
