@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apelr_model import MixtureOfSoftmaxesConfig, OptimConfig, TransformerLMConfig, V1Config, V2Config
+from apelr_model import (
+    DenseHeadConfig,
+    FactorizedHeadConfig,
+    MixtureOfSoftmaxesConfig,
+    OptimConfig,
+    TransformerLMConfig,
+    V1Config,
+    V2Config,
+)
 from apelr_model.executor_config import TransformerConfig
 from apelr_model.optim import build_optimizer, learning_rate
 
@@ -45,6 +53,27 @@ def test_the_rate_is_positive_bounded_and_falls_after_the_warm_up(schedule, warm
     now, after = learning_rate(config, step), learning_rate(config, step + 1)
     assert 0 < now <= 2.0
     assert (after >= now) if step < warmup else (after <= now)
+
+
+@pytest.mark.parametrize("head", [DenseHeadConfig(), FactorizedHeadConfig(rank=2)])
+@pytest.mark.parametrize("kind", [V1Config, V2Config, MixtureOfSoftmaxesConfig, TransformerLMConfig])
+def test_the_plan_has_its_own_share_of_the_learning_rate(make_model, kind, head):
+    """The planner's parameters, and of a factorized head the states' biases; decay is as it was."""
+    sizes = {"head": head} if kind in (V2Config, MixtureOfSoftmaxesConfig) else {}
+    model = make_model(kind=kind, **sizes)
+    plain, scaled = (build_optimizer(model, OptimConfig(weight_decay=0.3, planner_lr_scale=s)) for s in (1.0, 0.25))
+    names = {id(p): name for name, p in model.named_parameters()}
+    shares = {names[id(p)]: group["lr_scale"] for group in scaled.param_groups for p in group["params"]}
+    assert shares.keys() == set(names.values())
+    for name, share in shares.items():
+        assert share == (0.25 if name.startswith("planner.") or name == "head.raw_plan_bias" else 1.0), name
+    assert ("head.raw_plan_bias" in shares) is (sizes == {"head": FactorizedHeadConfig(rank=2)})
+    assert {group["lr_scale"] for group in plain.param_groups} == {1.0}
+    decays_of = [
+        {names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in (plain, scaled)
+    ]
+    assert decays_of[0] == decays_of[1]
 
 
 GRU = {"executor.token_emb.weight", "executor.gru.weight_ih_l0", "executor.gru.weight_hh_l0"}

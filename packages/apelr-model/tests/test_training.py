@@ -10,16 +10,20 @@ import torch
 from apelr_model import (
     Checkpoint,
     CheckpointError,
+    FactorizedHeadConfig,
     ImpossibleObservationError,
     NonFiniteError,
     OptimConfig,
     Trainer,
     V1Config,
     V1LossWeights,
+    V2Config,
+    V2LossWeights,
     build_model,
     load_checkpoint,
     save_checkpoint,
 )
+from apelr_model.optim import learning_rate
 
 ALL = V1LossWeights(
     entropy_reg_weight=0.1,
@@ -59,6 +63,63 @@ def assert_identical(found, expected):
 def batches(make_batch):
     """The rows of step s: ragged, a function of s alone."""
     return lambda step: make_batch([10, 3, 7, 1, 9, 5], seed=step)
+
+
+class TestPlannerLearningRate:
+    CONFIG = V2Config(
+        num_plan_states=3, chunk_size=4, token_dim=6, hidden_dim=8, head=FactorizedHeadConfig(rank=1, init_std=0.5)
+    )
+
+    def trainer(self, device, scale):
+        settings = {"planner_lr_scale": scale, "weight_decay": 0.1, "max_steps": 6, "warmup_steps": 2, "grad_clip": 0.0}
+        return make_trainer(device, config=self.CONFIG, weights=V2LossWeights(), dtype=torch.float64, **settings)
+
+    @staticmethod
+    def of_plan(name):
+        return name.startswith("planner.") or name == "head.raw_plan_bias"
+
+    def test_it_scales_the_schedule_step_by_step(self, device, batches):
+        trainer = self.trainer(device, 0.25)
+        names = {id(p): name for name, p in trainer.model.named_parameters()}
+        for step in range(6):
+            report = trainer.train_step(batches(step))
+            assert report.learning_rate == learning_rate(trainer.optim, step)
+            for group in trainer.optimizer.param_groups:
+                of_plan = {self.of_plan(names[id(p)]) for p in group["params"]}
+                assert of_plan in ({True}, {False})
+                assert group["lr"] == report.learning_rate * (0.25 if of_plan == {True} else 1)
+
+    def test_the_first_update_is_that_share_of_the_whole_one(self, device, batches):
+        """Adam's first update is the learning rate times a direction that the share does not change."""
+        updates = []
+        for scale in (1.0, 0.25, 0.0):
+            trainer = self.trainer(device, scale)
+            before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+            trainer.train_step(batches(0))
+            updates.append({name: p.detach() - before[name] for name, p in trainer.model.named_parameters()})
+        whole, quarter, none = updates
+        for name in whole:
+            share = 0.25 if self.of_plan(name) else 1.0
+            torch.testing.assert_close(quarter[name], share * whole[name], rtol=1e-9, atol=1e-15)
+            torch.testing.assert_close(none[name], (not self.of_plan(name)) * whole[name], rtol=1e-9, atol=1e-15)
+        assert whole["head.raw_plan_bias"].abs().min() > 0
+
+    def test_zero_freezes_the_planner(self, device, batches):
+        trainer = self.trainer(device, 0.0)
+        before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+        for step in range(4):
+            trainer.train_step(batches(step))
+        for name, parameter in trainer.model.named_parameters():
+            assert torch.equal(parameter, before[name]) is self.of_plan(name), name
+
+    def test_a_resumed_run_keeps_its_shares(self, device, batches):
+        whole, first = self.trainer(device, 0.25), self.trainer(device, 0.25)
+        wanted = [whole.train_step(batches(step)) for step in range(4)]
+        made = [first.train_step(batches(step)) for step in range(2)]
+        second = self.trainer(device, 0.25)
+        second.load_state_dict(copy.deepcopy(first.state_dict()))
+        assert made + [second.train_step(batches(step)) for step in range(2, 4)] == wanted
+        assert_identical(second.state_dict(), whole.state_dict())
 
 
 class TestResume:
