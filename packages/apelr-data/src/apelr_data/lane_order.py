@@ -37,7 +37,8 @@ class LaneOrder:
         number = turn // self._run * self._lanes + lane  # of the run, counted over all lanes and epochs
         starts = {int(each): self._start(int(each)) for each in np.unique(number)}
         begun = np.array([starts[int(each)] for each in number], dtype=np.int64)
-        return (begun + turn % self._run) % self._num_rows
+        rows: np.ndarray = (begun + turn % self._run) % self._num_rows
+        return rows
 
     def _start(self, number: int) -> int:
         """The first row of a run."""
