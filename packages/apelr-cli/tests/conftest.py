@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -115,6 +116,25 @@ def start_apelr() -> Callable[..., "subprocess.Popen[bytes]"]:
             signal.signal(signal.SIGINT, before)
 
     return start
+
+
+@pytest.fixture
+def signal_at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sends this process a signal when a training step is reported, as often as asked."""
+    from apelr_cli.reporting import Reporter
+
+    def arrange(step: int, number: int, times: int = 1) -> None:
+        original = Reporter.step
+
+        def reporting(self: Reporter, report: object, *rest: object) -> None:
+            original(self, report, *rest)  # type: ignore[arg-type]
+            if report.step == step:  # type: ignore[attr-defined]
+                for _ in range(times):
+                    os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(Reporter, "step", reporting)
+
+    return arrange
 
 
 @pytest.fixture(scope="session")

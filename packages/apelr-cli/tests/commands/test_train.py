@@ -13,7 +13,6 @@ import yaml
 from click.testing import Result
 
 from apelr_cli.config_reader import load_run_config
-from apelr_cli.reporting import Reporter
 from apelr_model import load_checkpoint, save_checkpoint
 
 Train = Callable[..., Result]
@@ -76,24 +75,6 @@ def config_file(tmp_path: Path, text_file: Path) -> Path:
 def train(apelr: Callable[..., Result], config_file: Path) -> Train:
     """Runs `apelr train` on the tiny config."""
     return lambda *arguments: apelr("train", "--config", str(config_file), *map(str, arguments))
-
-
-@pytest.fixture
-def signal_at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sends this process a signal when a step is reported, as often as asked."""
-
-    def arrange(step: int, number: int, times: int = 1) -> None:
-        original = Reporter.step
-
-        def reporting(self: Reporter, report: object, *rest: object) -> None:
-            original(self, report, *rest)  # type: ignore[arg-type]
-            if report.step == step:  # type: ignore[attr-defined]
-                for _ in range(times):
-                    os.kill(os.getpid(), number)
-
-        monkeypatch.setattr(Reporter, "step", reporting)
-
-    return arrange
 
 
 def metrics(run: Path, kind: str) -> Iterator[dict[str, object]]:
