@@ -57,7 +57,7 @@ TEXT_NAMES = ("split", "text_file", "config_name", "overrides", "seq_len", "no_d
 @click.option(
     "--seq-len",
     type=COUNT,
-    help="Targets in a row, each read from its own start; rows may be of any length. [default: train.seq_len]",
+    help="Targets in a row, over which the executor remembers; rows may be of any length. [default: train.seq_len]",
 )
 @click.option(
     "--batch-size",
@@ -105,14 +105,13 @@ def eval(
     """Evaluate a model, and what its planner does, on held-out text.
 
     Gives NLL, perplexity, bits per byte and planner diagnostics. The text is the validation split of the corpus that
-    the checkpoint was trained on, unless options say otherwise; it is cut into rows as in training, and each row is
-    read from its own start. With --gold the plans are compared with those of the corpus, with --steering it is tried
-    whether texts follow a plan that is forced on them. With --tasks it is tasks of the lm-evaluation-harness instead.
+    the checkpoint was trained on, unless options say otherwise; it is cut into rows as in training. The executor begins
+    afresh in each row; the belief of V1 and V2 goes on over 16 rows. With --gold the plans are compared with those of
+    the corpus, with --steering it is tried whether texts follow a plan that is forced on them. With --tasks it is tasks
+    of the lm-evaluation-harness instead.
     """
-    if text_file is not None and gold:
-        raise click.UsageError("--gold compares with the plans of a corpus: give it without --file")
-    if text_file is not None and (split is not None or config_name is not None or overrides):
-        raise click.UsageError("--file is read as it is: give it without --split, --config and --set")
+    if text_file is not None:
+        _check_file(gold=gold, of_a_corpus=split is not None or config_name is not None or bool(overrides))
     if output is not None and not output.parent.is_dir():
         raise click.BadParameter(f"{output.parent} is not a folder", param_hint="--output")
     from apelr_cli.evaluation_text import TextRequest
@@ -141,6 +140,14 @@ def eval(
     else:
         report, shown = _run_tasks(loaded, tasks, choice, batch_size)
     _show(report, shown if form == "text" else None, output)
+
+
+def _check_file(*, gold: bool, of_a_corpus: bool) -> None:
+    """Refuse beside --file what has no meaning there: `of_a_corpus` says that an option names a corpus."""
+    if gold:
+        raise click.UsageError("--gold compares with the plans of a corpus: give it without --file")
+    if of_a_corpus:
+        raise click.UsageError("--file is read as it is: give it without --split, --config and --set")
 
 
 def _show(report: dict[str, Any], shown: str | None, output: Path | None) -> None:
