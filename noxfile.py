@@ -149,3 +149,9 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Links, code blocks and commands of the Markdown pages."""
     pytest(session, environment_together(session), [], ".ci/docs_test.py", ".ci/readme_test.py", *session.posargs)
+
+
+@nox.session
+def experiments(session: nox.Session) -> None:
+    """The tables of docs/experiments.md: after `--` the name of one; --help lists them."""
+    run_python(session, environment_together(session), ".ci/experiments", *session.posargs)

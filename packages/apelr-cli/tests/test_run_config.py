@@ -1,8 +1,8 @@
 import pytest
 
 from apelr_cli.run_config import RunConfig, differences, to_plain
-from apelr_cli.train_config import V1TrainConfig, V2TrainConfig
-from apelr_model import V1Config, V2Config
+from apelr_cli.train_config import ControlTrainConfig, V1TrainConfig, V2TrainConfig
+from apelr_model import TransformerLMConfig, V1Config, V2Config
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,11 @@ def test_rules_of_the_train_section(values, message):
         (
             {"train": V2TrainConfig(batch_size=2, grad_accum_steps=4)},
             "train.batch_size must be >= train.grad_accum_steps (4), a row for every micro-batch, got 2",
+        ),
+        (
+            {"model": TransformerLMConfig(), "train": ControlTrainConfig(planner_lr_scale=5.0)},
+            "train.planner_lr_scale must be left at 1 when model.version is transformer_lm, which has no planner,"
+            " got 5.0",
         ),
         (
             {"device": "cpu", "train": V2TrainConfig(precision="fp16")},

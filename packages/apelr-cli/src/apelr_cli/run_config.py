@@ -53,6 +53,12 @@ class RunConfig:
                 train.batch_size >= train.grad_accum_steps,
             ),
             (
+                "train.planner_lr_scale",
+                train.planner_lr_scale,
+                "left at 1 when model.version is transformer_lm, which has no planner",
+                train.planner_lr_scale == 1 or self.model.version != "transformer_lm",
+            ),
+            (
                 "train.carry_belief",
                 self.carries,
                 "false unless data.order is contiguous, train.stride is null or train.seq_len, train.seq_len "

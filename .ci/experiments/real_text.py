@@ -1,0 +1,82 @@
+"""Real text: a plan against the mixture of softmaxes with the same heads, and the best transformer."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from running import Run, cell, evaluation, markdown, read
+
+SEEDS = 3
+RATES = (0.0015, 0.003, 0.006)
+"""Learning rates that the transformer is given on seed 0; the best is then run with every seed."""
+WINDOWS = ("8", "null")
+"""Of the transformer: the plan's own, and everything in the row."""
+SCALES = (1.0, 5.0)
+"""Learning rates of the mixture's gate and biases, as factors; the best on seed 0 is then run with every seed."""
+
+
+def stages(seeds: Sequence[int], out: Path) -> Iterator[list[Run]]:
+    """What the controls are like at their best on seed 0, then every seed."""
+    mixtures = [_mixture(scale, 0) for scale in SCALES]
+    yield [_plan(0), *mixtures, *_transformers()]
+    chosen = [_best(mixtures, out), _best(_transformers(), out)]
+    for seed in seeds[1:]:
+        yield [_plan(seed), *(Run(run.name, run.config, run.overrides, seed) for run in chosen)]
+
+
+def _plan(seed: int) -> Run:
+    return Run("v2", "python_docs", (), seed)
+
+
+def _mixture(scale: float, seed: int) -> Run:
+    settings = (f"train.planner_lr_scale={scale}",)
+    return Run(f"mixture-scale-{scale}", "mixture_of_softmaxes_python_docs", settings, seed)
+
+
+def _transformers() -> list[Run]:
+    return [
+        Run(
+            f"transformer-window-{window}-lr-{rate}",
+            "transformer_lm_python_docs",
+            (f"model.executor.window={window}", f"train.lr={rate}"),
+        )
+        for window in WINDOWS
+        for rate in RATES
+    ]
+
+
+def _best(runs: Sequence[Run], out: Path) -> Run:
+    return min(runs, key=lambda run: _nll(run.folder(out)))
+
+
+def _nll(folder: Path) -> float:
+    found: float = read(folder, "metrics.json")["validation"]["nll"]
+    return found
+
+
+def table(seeds: Sequence[int], out: Path) -> str:
+    """Every control on seed 0; then plan and best controls over the seeds, and what the plan's NLL owes to the plan."""
+    first = [_plan(0), *(_mixture(scale, 0) for scale in SCALES), *_transformers()]
+    controls = [_best(first[1 : 1 + len(SCALES)], out), _best(_transformers(), out)]
+    names = ["v2", *(run.name for run in controls)]
+    rows = []
+    for name in names:
+        folders = [out / f"{name}-{seed}" for seed in seeds]
+        nll, plan = [_nll(folder) for folder in folders], [_nll(out / f"v2-{seed}") for seed in seeds]
+        bits = [read(folder, "metrics.json")["validation"]["bits_per_byte"] for folder in folders]
+        about = read(folders[0], "run.json")
+        size = f"{about['parameters']['total'] / 1e6:.2f} M"
+        work = f"{about['flops_per_token']['total'] / 1e6:.2f} M"
+        less = cell((p - n for p, n in zip(plan, nll, strict=True)), "+.4f")
+        rows.append([name, size, work, cell(nll, ".4f"), cell(bits, ".4f"), "" if name == "v2" else less])
+    head = ["model", "parameters", "FLOPs a token", "nats/token", "bits/byte", "v2 less this, nats"]
+    found = [evaluation(out / f"v2-{seed}") for seed in seeds]
+    measures = ["plan_mi", "boundary_reset_delta_loss", "shuffled_belief_delta_loss", "planner_mask_delta_loss"]
+    plans = [[name, cell((each[name] for each in found), ".4f")] for name in [*measures, "state_persistence"]]
+    alone = [[run.name, f"{_nll(run.folder(out)):.4f}"] for run in first]
+    return "\n".join(
+        [
+            markdown(head, rows),
+            markdown(["v2, on all held-out text", "mean ± standard deviation"], plans),
+            markdown(["seed 0", "nats/token"], alone),
+        ]
+    )

@@ -1,0 +1,107 @@
+"""Stories with known beats: bits per byte, beats found again against LDA and k-means, steering, lookahead skill."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from running import Run, cell, evaluation, markdown, read
+from scipy.sparse import csr_matrix
+from sklearn.cluster import KMeans
+from sklearn.decomposition import LatentDirichletAllocation
+from sklearn.feature_extraction.text import TfidfTransformer
+
+from apelr_cli.config_reader import load_run_config
+from apelr_data import gold_plans, open_corpus, pack_documents
+from apelr_model import compare_plans
+from apelr_tokenizers import load_tokenizer
+
+SEEDS = 5
+AHEAD = (1, 2, 4)
+"""Chunks ahead whose forecasts are shown."""
+
+
+def stages(seeds: Sequence[int], out: Path) -> Iterator[list[Run]]:
+    """All at once."""
+    yield list(runs(seeds))
+
+
+CONTROLS = ("mixture_of_softmaxes", "transformer_lm")
+CONTROL_SEEDS = 3
+
+
+def runs(seeds: Sequence[int]) -> Iterator[Run]:
+    """The recipe of the storyworld quickstart, with every seed; its controls with the first few."""
+    yield from (Run("v2", "v2_quickstart", (), seed) for seed in seeds)
+    for seed in seeds[:CONTROL_SEEDS]:
+        yield from (Run(name, f"{name}_quickstart", (), seed) for name in CONTROLS)
+
+
+def table(seeds: Sequence[int], out: Path) -> str:
+    """Means over the seeds."""
+    folders = [out / f"v2-{seed}" for seed in seeds]
+    found = [evaluation(folder, "--gold", "--steering=10") for folder in folders]
+    clusters = [_clusters(folder) for folder in folders]
+    sources = [read(folder, "metrics.json")["references_bits_per_byte"]["source"] for folder in folders]
+    bits = [read(folder, "metrics.json")["validation"]["bits_per_byte"] for folder in folders]
+    rows = [
+        ["bits per byte", cell(bits)],
+        ["bits per byte / the source's own", cell(b / s for b, s in zip(bits, sources, strict=True))],
+        ["NMI with beats, filtered", cell(_nmi(each, "filtered") for each in found)],
+        ["NMI with beats, smoothed", cell(_nmi(each, "smoothed") for each in found)],
+        *[[f"NMI with beats, {name}", cell(each[name] for each in clusters)] for name in clusters[0]],
+        ["plan MI, nats", cell(each["plan_mi"] for each in found)],
+        ["boundary-reset delta, nats", cell(each["boundary_reset_delta_loss"] for each in found)],
+        ["shuffled-belief delta, nats", cell(each["shuffled_belief_delta_loss"] for each in found)],
+        ["steering, share recovered", cell(each["steering"]["recovered"] for each in found)],
+    ]
+    for ahead in AHEAD:
+        for baseline in ("over_stationary", "over_persistence"):
+            skills = [each["lookahead_skill"]["steps"][ahead - 1][baseline] for each in found]
+            lows = min(skill["low"] for skill in skills)
+            name = f"skill {ahead} ahead, {baseline.replace('_', ' ')}, nats (smallest low end of 95 %)"
+            rows.append([name, f"{cell(skill['mean'] for skill in skills)} ({lows:.3f})"])
+    return "\n".join([markdown(["", "mean ± standard deviation over seeds"], rows), _against_controls(seeds, out)])
+
+
+def _against_controls(seeds: Sequence[int], out: Path) -> str:
+    """Likelihoods at equal parameters, tokens and steps."""
+    rows = []
+    for name in ("v2", *CONTROLS):
+        folders = [out / f"{name}-{seed}" for seed in seeds[:CONTROL_SEEDS]]
+        found = [read(folder, "metrics.json")["validation"] for folder in folders]
+        size = read(folders[0], "run.json")["parameters"]["total"] / 1e6
+        cells = [cell((each[key] for each in found), ".4f") for key in ("nll", "bits_per_byte")]
+        rows.append([name, f"{size:.2f} M", *cells])
+    return markdown(["first seeds", "parameters", "nats/token", "bits/byte"], rows)
+
+
+def _nmi(found: dict, how: str) -> float:
+    return found["recovery"][how]["normalized_mutual_info"]
+
+
+def _clusters(folder: Path) -> dict[str, float]:
+    """NMI with beats of LDA and k-means on bags of words of the same chunks, with as many clusters as beats."""
+    config = load_run_config(folder / "config.yaml")
+    corpus, tokenizer = open_corpus(config.data, seed=config.seed), load_tokenizer(folder / "tokenizer.json")
+    stream = pack_documents(corpus.documents("validation"), tokenizer)
+    gold = gold_plans(corpus, "validation", stream)
+    size, names = config.model.chunk_size, len(gold.names)
+    whole = len(stream.ids) // size * size
+    chunk = np.arange(whole) // size
+    words = csr_matrix((np.ones(whole), (chunk, stream.ids[:whole])), (whole // size, tokenizer.vocab_size))
+    labels = torch.from_numpy(_majority(gold.labels[:whole].reshape(-1, size), names))
+    known = labels >= 0
+    topics = LatentDirichletAllocation(names, max_iter=50, random_state=config.seed).fit_transform(words)
+    centred = KMeans(names, n_init=10, random_state=config.seed).fit_predict(TfidfTransformer().fit_transform(words))
+    guesses = {"LDA": topics.argmax(1), "k-means": centred}
+    return {
+        name: compare_plans(torch.from_numpy(guess).long()[known], labels[known]).normalized_mutual_info
+        for name, guess in guesses.items()
+    }
+
+
+def _majority(labels: np.ndarray, count: int) -> np.ndarray:
+    """labels [C, L] (-1: none) -> the one that most places of a chunk have [C]; -1 where none has any."""
+    counts = np.stack([(labels == label).sum(1) for label in range(count)], 1)
+    return np.where(counts.any(1), counts.argmax(1), -1)
