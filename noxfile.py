@@ -108,7 +108,7 @@ def tests(session: nox.Session, scope: str) -> None:
     chosen, arguments = parser.parse_known_args(session.posargs)
     if scope == "together":
         folder, packages = environment_together(session), PACKAGES
-        own = [".ci/repository_test.py", ".ci/wheels_test.py"]
+        own = [".ci/repository_test.py", ".ci/wheels_test.py", ".ci/experiments_test.py"]
     else:
         folder, packages = environment_alone(session, scope), [scope]
         # What a declared dependency brings along can be imported undeclared: only reading the imports tells.

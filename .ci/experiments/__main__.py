@@ -6,12 +6,13 @@ Runs lie in runs/experiments/NAME; those that are finished there are not made ag
 import argparse
 from pathlib import Path
 
+import ablations
 import planted
 import real_text
 import storyworld
 from running import train_all
 
-TABLES = {module.__name__: module for module in (planted, storyworld, real_text)}
+TABLES = {module.__name__: module for module in (planted, storyworld, real_text, ablations)}
 
 
 def main() -> None:

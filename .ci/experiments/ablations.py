@@ -1,0 +1,45 @@
+"""What each of the planner's options is worth on real text: the python_docs recipe with one thing changed."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from running import Run, cell, evaluation, markdown, read
+
+SEEDS = 1
+CHANGES = {
+    "the recipe": (),
+    "window 4": ("model.executor.window=4",),
+    "window 32": ("model.executor.window=32",),
+    "no window": ("model.executor.window=null",),
+    "K = 8": ("model.num_plan_states=8",),
+    "K = 128": ("model.num_plan_states=128",),
+    "chunks of 16": ("model.chunk_size=16",),
+    "planner_lr_scale 1": ("train.planner_lr_scale=1",),
+    "planner_self_bias 2": ("model.planner_self_bias=2",),
+    "init_std 0.02": ("model.head.init_std=0.02",),
+    "boundary evidence": ("model.boundary_evidence=true",),
+    "rank 8": ("model.head.rank=8",),
+    "belief carried in training": ("data.order=contiguous", "train.carry_belief=true"),
+}
+"""Name of each variant, and what differs from configs/python_docs.yaml."""
+
+
+def stages(seeds: Sequence[int], out: Path) -> Iterator[list[Run]]:
+    """All at once."""
+    yield [_run(name, seed) for name in CHANGES for seed in seeds]
+
+
+def _run(name: str, seed: int) -> Run:
+    return Run(name.replace(" ", "-"), "python_docs", CHANGES[name], seed)
+
+
+def table(seeds: Sequence[int], out: Path) -> str:
+    """NLL and what it owes to the plan."""
+    measures = ("plan_mi", "boundary_reset_delta_loss", "shuffled_belief_delta_loss", "state_persistence")
+    rows = []
+    for name in CHANGES:
+        folders = [_run(name, seed).folder(out) for seed in seeds]
+        nll = [read(folder, "metrics.json")["validation"]["nll"] for folder in folders]
+        found = [evaluation(folder) for folder in folders]
+        rows.append([name, cell(nll, ".4f"), *(cell((each[key] for each in found), ".3f") for key in measures)])
+    return markdown(["", "nats/token", "plan MI", "boundary reset", "shuffled belief", "state stays"], rows)

@@ -1,0 +1,84 @@
+"""The tables of experiments: how cells are made, which runs are chosen, and the numbers that no command gives."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).resolve().parent / "experiments"
+sys.path.insert(0, str(FOLDER))
+
+import ablations  # noqa: E402
+import planted  # noqa: E402
+import real_text  # noqa: E402
+import storyworld  # noqa: E402
+from running import CONFIGS, Run, cell, markdown  # noqa: E402
+
+from apelr_cli.config_reader import load_run_config  # noqa: E402
+from apelr_cli.run_config import to_yaml  # noqa: E402
+from apelr_data import PlantedSource  # noqa: E402
+
+
+def test_cells_are_means_and_standard_deviations():
+    assert cell([1.0, 2.0, 3.0]) == "2.000 ± 1.000"
+    assert cell([1.5, None], ".1f") == "1.5"
+    assert cell([None]) == "–"
+
+
+def test_a_table_is_markdown():
+    assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+
+
+TABLES = (planted, storyworld, real_text, ablations)
+
+
+def finished(out, nlls):
+    """Runs of the first stage with these NLLs, 5 where nothing else is said."""
+    for run in next(real_text.stages(range(3), out)):
+        folder = run.folder(out)
+        folder.mkdir(exist_ok=True)
+        content = {"validation": {"nll": nlls.get(run.name, 5.0)}}
+        (folder / "metrics.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_run_has_a_folder_and_a_config_that_can_be_read(table, tmp_path):
+    finished(tmp_path, {})
+    runs = [run for stage in table.stages(range(table.SEEDS), tmp_path) for run in stage]
+    assert len({run.folder(tmp_path) for run in runs}) == len(runs)
+    for run in runs:
+        load_run_config(CONFIGS / f"{run.config}.yaml", [f"seed={run.seed}", *run.overrides])
+
+
+def test_the_best_control_of_seed_0_is_run_with_every_seed(tmp_path):
+    finished(tmp_path, {"transformer-window-null-lr-0.003": 3.0, "mixture-scale-5.0": 4.0})
+    _, *later = real_text.stages(range(3), tmp_path)
+    names = [[(run.name, run.seed) for run in runs] for runs in later]
+    assert names == [
+        [("v2", seed), ("mixture-scale-5.0", seed), ("transformer-window-null-lr-0.003", seed)] for seed in (1, 2)
+    ]
+
+
+def test_the_true_model_s_figures_are_those_of_its_exact_filter(tmp_path):
+    changes = ["data.planted.train_tokens=100", "data.planted.val_tokens=6000", "seed=3"]
+    config = load_run_config(CONFIGS / "planted.yaml", changes)
+    (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    nll, nmi = planted._true_model(tmp_path)
+    source = PlantedSource(config.data.planted, seed=3)
+    stream = source.stream("validation")
+    carried, alone = (source.tables.filter(stream.symbols, row_length=rows * 128).nll for rows in (16, 1))
+    assert nll == carried < alone
+    right = source.tables.filter(stream.symbols).log_beliefs.argmax(1) == stream.plans
+    assert right.mean() > 0.9
+    assert nmi > 0.9
+
+
+def test_a_chunk_has_the_beat_of_most_of_its_tokens():
+    labels = np.array([[0, 0, 1, -1], [2, 1, 1, -1], [-1, -1, -1, -1], [1, 0, -1, -1]])
+    assert storyworld._majority(labels, 3).tolist() == [0, 1, -1, 0]
+
+
+def test_runs_lie_by_name_and_seed():
+    assert Run("a", "b", (), 7).folder(Path("x")) == Path("x/a-7")
