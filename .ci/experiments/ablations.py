@@ -8,18 +8,19 @@ from running import Run, cell, evaluation, markdown, read
 SEEDS = 1
 CHANGES = {
     "the recipe": (),
-    "window 4": ("model.executor.window=4",),
-    "window 32": ("model.executor.window=32",),
-    "no window": ("model.executor.window=null",),
     "K = 8": ("model.num_plan_states=8",),
-    "K = 128": ("model.num_plan_states=128",),
-    "chunks of 16": ("model.chunk_size=16",),
-    "planner_lr_scale 1": ("train.planner_lr_scale=1",),
-    "planner_self_bias 2": ("model.planner_self_bias=2",),
-    "init_std 0.02": ("model.head.init_std=0.02",),
-    "boundary evidence": ("model.boundary_evidence=true",),
-    "rank 8": ("model.head.rank=8",),
+    "K = 8, dense experts, equal size": (
+        *("model.num_plan_states=8", "model.head=null", "model.head.init_spread=0.3"),
+        *("model.hidden_dim=88", "model.token_dim=88"),
+    ),
     "belief carried in training": ("data.order=contiguous", "train.carry_belief=true"),
+    "chunks of 16": ("model.chunk_size=16",),
+    "no window": ("model.executor.window=null",),
+    "planner_lr_scale 1": ("train.planner_lr_scale=1",),
+    "init_std 0.02": ("model.head.init_std=0.02",),
+    "K = 128": ("model.num_plan_states=128",),
+    "window 4": ("model.executor.window=4",),
+    "K = 8, rank 8": ("model.num_plan_states=8", "model.head.rank=8"),
 }
 """Name of each variant, and what differs from configs/python_docs.yaml."""
 
@@ -30,7 +31,7 @@ def stages(seeds: Sequence[int], out: Path) -> Iterator[list[Run]]:
 
 
 def _run(name: str, seed: int) -> Run:
-    return Run(name.replace(" ", "-"), "python_docs", CHANGES[name], seed)
+    return Run(name.replace(" = ", "-").replace(", ", "-").replace(" ", "-"), "python_docs", CHANGES[name], seed)
 
 
 def table(seeds: Sequence[int], out: Path) -> str:
