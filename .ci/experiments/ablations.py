@@ -17,10 +17,7 @@ CHANGES = {
     "chunks of 16": ("model.chunk_size=16",),
     "no window": ("model.executor.window=null",),
     "planner_lr_scale 1": ("train.planner_lr_scale=1",),
-    "init_std 0.02": ("model.head.init_std=0.02",),
     "K = 128": ("model.num_plan_states=128",),
-    "window 4": ("model.executor.window=4",),
-    "K = 8, rank 8": ("model.num_plan_states=8", "model.head.rank=8"),
 }
 """Name of each variant, and what differs from configs/python_docs.yaml."""
 
