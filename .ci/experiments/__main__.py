@@ -4,6 +4,7 @@ Runs lie in runs/experiments/NAME; those that are finished there are not made ag
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import ablations
@@ -21,12 +22,14 @@ def main() -> None:
     parser.add_argument("name", choices=TABLES, help="; ".join(f"{n}: {t.__doc__}" for n, t in TABLES.items()))
     parser.add_argument("--seeds", type=int, help="seeds 0 .. N - 1 in place of the table's own number")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each (default: 2)")
+    parser.add_argument("--set", action="append", default=[], help="KEY.SUB=VALUE for every run, such as another text")
     parser.add_argument("--out", type=Path, help="folder of the runs (default: runs/experiments/NAME)")
     chosen = parser.parse_args()
     table, out = TABLES[chosen.name], chosen.out or Path("runs/experiments") / chosen.name
     seeds = range(chosen.seeds or table.SEEDS)
     for runs in table.stages(seeds, out):
-        train_all(runs, out, workers=chosen.workers)
+        changed = [replace(run, overrides=(*run.overrides, *chosen.set)) for run in runs]
+        train_all(changed, out, workers=chosen.workers)
     print(table.table(seeds, out))
 
 

@@ -252,3 +252,11 @@ def test_every_layer_starts_near_the_identity_of_attention_to_all(device):
     hidden.pow(3).sum().backward()
     sizes = [layer.mlp.down.weight.grad.norm() for layer in executor.layers]
     assert max(sizes) < 10 * min(sizes)
+
+
+def test_a_projection_keeps_the_scale_of_fresh_embeddings():
+    executor = TransformerExecutor(
+        TransformerConfig(), vocab_size=500, token_dim=96, hidden_dim=128, num_layers=1, dropout=0.0
+    )
+    embedded = executor.token_emb.weight
+    assert float(executor.token_proj(embedded).std()) == pytest.approx(float(embedded.std()), rel=0.05)

@@ -97,6 +97,8 @@ class TransformerExecutor(Executor):
             if parameter.ndim == 2:
                 writes = name.endswith(("attention.out.weight", "mlp.down.weight"))
                 nn.init.normal_(parameter, std=INIT_STD / math.sqrt(2 * len(self.layers)) if writes else INIT_STD)
+        if self.token_proj is not None:  # keeps the embeddings' scale: shrunk twice, they learn far too slowly
+            nn.init.normal_(self.token_proj.weight, std=self.token_proj.in_features**-0.5)
 
     @property
     def reach(self) -> int | None:
