@@ -92,7 +92,7 @@ class TransformerExecutor(Executor):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Normal weights; those that write into the residual stream are scaled down by the number of writes."""
+        """Normal weights: small, smaller where layers write into the residual stream; a projection keeps the scale."""
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 writes = name.endswith(("attention.out.weight", "mlp.down.weight"))
