@@ -2,7 +2,7 @@ import pytest
 
 from apelr_cli.run_config import RunConfig, differences, to_plain
 from apelr_cli.train_config import ControlTrainConfig, V1TrainConfig, V2TrainConfig
-from apelr_model import TransformerLMConfig, V1Config, V2Config
+from apelr_model import TransformerLMConfig, V1Config, V2Config, V2LossWeights
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,13 @@ def test_rules_of_the_train_section(values, message):
             {"model": TransformerLMConfig(), "train": ControlTrainConfig(planner_lr_scale=5.0)},
             "train.planner_lr_scale must be left at 1 when model.version is transformer_lm, which has no planner,"
             " got 5.0",
+        ),
+        (
+            {
+                "model": V2Config(future_horizon_chunks=0),
+                "train": V2TrainConfig(loss_weights=V2LossWeights(future_contrastive=0.1)),
+            },
+            "train.loss_weights.future_contrastive must be 0 when model.future_horizon_chunks is 0, got 0.1",
         ),
         (
             {"device": "cpu", "train": V2TrainConfig(precision="fp16")},

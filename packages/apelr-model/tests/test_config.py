@@ -41,7 +41,7 @@ BROKEN = [
     (V2Config, "chunk_size", 0, ">= 1"),
     (V2Config, "hidden_dim", 0, ">= 1"),
     (V2Config, "num_experts", 3, "null or num_plan_states (8)"),
-    (V2Config, "future_horizon_chunks", 0, ">= 1"),
+    (V2Config, "future_horizon_chunks", -1, ">= 0"),
     (V2Config, "planner_temperature", 0.0, "between 1e-28 and 1e+28"),
     (V2Config, "planner_temperature", 1e-320, "between 1e-28 and 1e+28"),
     (V2Config, "planner_temperature", 1e39, "between 1e-28 and 1e+28"),

@@ -59,6 +59,12 @@ class RunConfig:
                 train.planner_lr_scale == 1 or self.model.version != "transformer_lm",
             ),
             (
+                "train.loss_weights.future_contrastive",
+                _contrast(train),
+                "0 when model.future_horizon_chunks is 0",
+                _contrast(train) == 0 or getattr(self.model, "future_horizon_chunks", 1) > 0,
+            ),
+            (
                 "train.carry_belief",
                 self.carries,
                 "false unless data.order is contiguous, train.stride is null or train.seq_len, train.seq_len "
@@ -96,6 +102,10 @@ class RunConfig:
         ]
         if broken:
             raise ValueError("\n".join(broken))
+
+
+def _contrast(train: TrainConfig) -> float:
+    return train.loss_weights.future_contrastive if isinstance(train, V2TrainConfig) else 0.0
 
 
 def to_plain(config: RunConfig) -> dict[str, Any]:

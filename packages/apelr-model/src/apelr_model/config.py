@@ -106,7 +106,7 @@ class V2Config(PlanSizes):
     head: HeadConfig = field(default_factory=DenseHeadConfig)
     """The experts' output layers."""
     future_horizon_chunks: int = 2
-    """Chunks that the future-contrastive loss looks ahead."""
+    """Chunks that the future-contrastive loss looks ahead; 0 leaves out what it alone needs, K D + D^2 parameters."""
     planner_temperature: float = 1.0
     """Divides the log of the gate's weights, and that of Gumbel commitments; 1 leaves the belief exact."""
     token_filtering: bool = True
@@ -145,7 +145,7 @@ class V2Config(PlanSizes):
                 self.num_experts in (None, self.num_plan_states),
             ),
             ("lookahead_horizon", horizon, COUNT_RULE, 1 <= horizon <= LARGEST_COUNT),
-            ("future_horizon_chunks", self.future_horizon_chunks, ">= 1", self.future_horizon_chunks >= 1),
+            ("future_horizon_chunks", self.future_horizon_chunks, ">= 0", self.future_horizon_chunks >= 0),
             *[(name, getattr(self, name), ">= 0", getattr(self, name) >= 0) for name in waits],
             *[(name, getattr(self, name), "between 0 and 1", 0 <= getattr(self, name) <= 1) for name in shares],
             temperature_rule("planner_temperature", self.planner_temperature),

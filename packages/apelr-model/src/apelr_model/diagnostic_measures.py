@@ -145,7 +145,7 @@ def measure_chunks(model: PlannerLM, found: BatchStatistics, means: Means, state
     means.add("boundary_entropy", belief_entropy(starts.log_belief[valid]).sum(), int(valid.sum()))
     same, boundaries = state_persistence(starts.state, valid)
     means.add("persistence", same, int(boundaries))
-    if isinstance(planner, V2Planner) and int(boundaries):
+    if isinstance(planner, V2Planner) and planner.future_horizon and int(boundaries):
         contrast = planner.future_contrast(starts.state, starts.summary, starts.valid)
         chunks = int(valid.sum())
         means.add("contrast", contrast * chunks, chunks)

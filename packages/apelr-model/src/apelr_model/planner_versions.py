@@ -39,14 +39,21 @@ class V2Planner(FilterPlanner):
         super().__init__(
             **_sizes(config), summary="chunk_mean", chunks=ChunkRule(chunk_size=config.chunk_size, offset=1)
         )
-        self.plan_state_emb = nn.Embedding(config.num_plan_states, config.hidden_dim)
-        self.future_proj = nn.Linear(config.hidden_dim, config.hidden_dim, bias=False)
         self.future_horizon = config.future_horizon_chunks
+        self.plan_state_emb = self.future_proj = None
+        if self.future_horizon:
+            self.plan_state_emb = nn.Embedding(config.num_plan_states, config.hidden_dim)
+            self.future_proj = nn.Linear(config.hidden_dim, config.hidden_dim, bias=False)
         self.temperature: Tensor
         self.register_buffer("temperature", torch.tensor(config.temperature_at(0, 1)))
 
     def future_contrast(self, state: Tensor, summary: Tensor, valid: Tensor) -> Tensor:
-        """state [B, C, K], summary [B, C, D], valid [B, C] -> `future_contrastive` of the chunks, a scalar in nats."""
+        """state [B, C, K], summary [B, C, D], valid [B, C] -> `future_contrastive` of the chunks, a scalar in nats.
+
+        ValueError in a model whose `future_horizon_chunks` is 0.
+        """
+        if self.plan_state_emb is None or self.future_proj is None:
+            raise ValueError("the future-contrastive loss needs model.future_horizon_chunks >= 1")
         return future_contrastive(
             state,
             self.plan_state_emb.weight,
