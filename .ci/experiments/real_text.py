@@ -1,6 +1,7 @@
 """Real text: a plan against the mixture of softmaxes with the same heads, and the best transformer."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from running import Run, cell, evaluation, markdown, read
@@ -10,26 +11,22 @@ RATES = (0.0015, 0.003, 0.006)
 """Learning rates that the transformer is given on seed 0; the best is then run with every seed."""
 WINDOWS = ("8", "null")
 """Of the transformer: the plan's own, and everything in the row."""
-SCALES = (1.0, 5.0)
-"""Learning rates of the mixture's gate and biases, as factors; the best on seed 0 is then run with every seed."""
 
 
 def stages(seeds: Sequence[int], out: Path) -> Iterator[list[Run]]:
-    """What the controls are like at their best on seed 0, then every seed."""
-    mixtures = [_mixture(scale, 0) for scale in SCALES]
-    yield [_plan(0), *mixtures, *_transformers()]
-    chosen = [_best(mixtures, out), _best(_transformers(), out)]
+    """What the transformer is like at its best on seed 0, then every seed."""
+    yield [_plan(0), _mixture(0), *_transformers()]
+    chosen = _best(_transformers(), out)
     for seed in seeds[1:]:
-        yield [_plan(seed), *(Run(run.name, run.config, run.overrides, seed) for run in chosen)]
+        yield [_plan(seed), _mixture(seed), replace(chosen, seed=seed)]
 
 
 def _plan(seed: int) -> Run:
     return Run("v2", "python_docs", (), seed)
 
 
-def _mixture(scale: float, seed: int) -> Run:
-    settings = (f"train.planner_lr_scale={scale}",)
-    return Run(f"mixture-scale-{scale}", "mixture_of_softmaxes_python_docs", settings, seed)
+def _mixture(seed: int) -> Run:
+    return Run("mixture", "mixture_of_softmaxes_python_docs", (), seed)
 
 
 def _transformers() -> list[Run]:
@@ -54,10 +51,8 @@ def _nll(folder: Path) -> float:
 
 
 def table(seeds: Sequence[int], out: Path) -> str:
-    """Every control on seed 0; then plan and best controls over the seeds, and what the plan's NLL owes to the plan."""
-    first = [_plan(0), *(_mixture(scale, 0) for scale in SCALES), *_transformers()]
-    controls = [_best(first[1 : 1 + len(SCALES)], out), _best(_transformers(), out)]
-    names = ["v2", *(run.name for run in controls)]
+    """Plan and controls over the seeds, what the plan's NLL owes to the plan, and every transformer on seed 0."""
+    names = ["v2", "mixture", _best(_transformers(), out).name]
     rows = []
     for name in names:
         folders = [out / f"{name}-{seed}" for seed in seeds]
@@ -72,7 +67,7 @@ def table(seeds: Sequence[int], out: Path) -> str:
     found = [evaluation(out / f"v2-{seed}") for seed in seeds]
     measures = ["plan_mi", "boundary_reset_delta_loss", "shuffled_belief_delta_loss", "planner_mask_delta_loss"]
     plans = [[name, cell((each[name] for each in found), ".4f")] for name in [*measures, "state_persistence"]]
-    alone = [[run.name, f"{_nll(run.folder(out)):.4f}"] for run in first]
+    alone = [[run.name, f"{_nll(run.folder(out)):.4f}"] for run in _transformers()]
     return "\n".join(
         [
             markdown(head, rows),

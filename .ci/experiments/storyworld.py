@@ -40,7 +40,7 @@ def runs(seeds: Sequence[int]) -> Iterator[Run]:
 def table(seeds: Sequence[int], out: Path) -> str:
     """Means over the seeds."""
     folders = [out / f"v2-{seed}" for seed in seeds]
-    found = [evaluation(folder, "--gold", "--steering=10") for folder in folders]
+    found = [evaluation(folder, "--gold", "--steering=10", "--steering-tokens=256") for folder in folders]
     clusters = [_clusters(folder) for folder in folders]
     sources = [read(folder, "metrics.json")["references_bits_per_byte"]["source"] for folder in folders]
     bits = [read(folder, "metrics.json")["validation"]["bits_per_byte"] for folder in folders]
