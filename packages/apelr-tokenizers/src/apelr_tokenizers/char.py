@@ -1,17 +1,15 @@
 """One id per character."""
 
-from collections.abc import Sequence
-
-from apelr_tokenizers.base import PieceTokenizer
 from apelr_tokenizers.config import LARGEST_VOCABULARY
-from apelr_tokenizers.document import FORMAT_NAME, FORMAT_VERSION, JsonObject, names, special_names, write_document
+from apelr_tokenizers.document import JsonObject, names, special_names
 from apelr_tokenizers.errors import TokenizerError, require_scalar_values, shown
+from apelr_tokenizers.listed import ListedTokenizer
 from apelr_tokenizers.protocol import Encoding
 
 PROTOTYPE_SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 
 
-class CharTokenizer(PieceTokenizer):
+class CharTokenizer(ListedTokenizer):
     """Special tokens first, then one id per known character; any other character is UNK.
 
     It gives back only texts whose characters it knows, so `lossless` is false.
@@ -25,26 +23,12 @@ class CharTokenizer(PieceTokenizer):
         for character in characters:
             if len(character) != 1:
                 raise TokenizerError(f"characters must hold single characters, got {shown(character)}")
-        pieces = [b"" for _ in special_tokens] + [character.encode("utf-8") for character in characters]
-        super().__init__(pieces, range(len(special_tokens)))
-        self._special_tokens = special_tokens
+        pieces = [character.encode("utf-8") for character in characters]
+        super().__init__(special_tokens, pieces)
         self._characters = characters
-        self._ids = _IdOfCharacter(zip(characters, range(len(special_tokens), len(pieces)), strict=True))
+        self._ids = _IdOfCharacter(zip(characters, range(len(special_tokens), self.vocab_size), strict=True))
         self._ids.unk_id = self.unk_id
-        self._sizes = _SizeOfCharacter(zip(characters, map(len, pieces[len(special_tokens) :]), strict=True))
-
-    @property
-    def lossless(self) -> bool:
-        """False: characters outside the vocabulary cannot be given back."""
-        return False
-
-    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encode each text, one id per character. Raises TokenizerError for a lone surrogate."""
-        return [self._encode(text) for text in texts]
-
-    def to_text(self) -> str:
-        """Return the complete file content (JSON)."""
-        return write_document({"format": FORMAT_NAME, "version": FORMAT_VERSION, **self._content()})
+        self._sizes = _SizeOfCharacter(zip(characters, map(len, pieces), strict=True))
 
     def _encode(self, text: str) -> Encoding:
         require_scalar_values(text)

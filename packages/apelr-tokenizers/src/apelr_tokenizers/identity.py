@@ -1,12 +1,11 @@
 """Numbers written in a text are the ids themselves: nothing is learned from text."""
 
 import re
-from collections.abc import Sequence
 
-from apelr_tokenizers.base import PieceTokenizer
 from apelr_tokenizers.config import LARGEST_VOCABULARY
-from apelr_tokenizers.document import FORMAT_NAME, FORMAT_VERSION, JsonObject, special_names, write_document
+from apelr_tokenizers.document import JsonObject, special_names
 from apelr_tokenizers.errors import TokenizerError, require_scalar_values, shown
+from apelr_tokenizers.listed import ListedTokenizer
 from apelr_tokenizers.protocol import Encoding
 
 # Every text is made of these. Both places where a packer cuts a long text, behind line ends and before single spaces,
@@ -15,34 +14,19 @@ _TOKEN = re.compile(r" ?[^ \n]+|\n+| ")
 _NUMBER = re.compile(r" ?(0|[1-9][0-9]{0,6})")  # written as decoding writes it; 7 digits hold the largest vocabulary
 
 
-class IdentityTokenizer(PieceTokenizer):
+class IdentityTokenizer(ListedTokenizer):
     """Special tokens first, then one id for each of the numbers (symbols) 0, 1, 2 …
 
     A text is whole numbers in decimal, each at the text's start or behind one space: symbol n has the id n + the
     number of special tokens. Anything else is UNK. It gives back a space and the number for each id, so that
-    decoded parts can be joined; `lossless` is false.
+    decoded parts can be joined: the first number of a text gets one that was not there.
     """
 
     def __init__(self, special_tokens: tuple[str, ...], vocab_size: int) -> None:
         """Give the special tokens the first ids and the symbols the rest, `vocab_size` ids in all."""
         first = len(special_tokens)
-        pieces = [b"" for _ in special_tokens] + [b" %d" % symbol for symbol in range(vocab_size - first)]
-        super().__init__(pieces, range(first))
-        self._special_tokens = special_tokens
+        super().__init__(special_tokens, [b" %d" % symbol for symbol in range(vocab_size - first)])
         self._ids = _IdOfToken(first, vocab_size, self.unk_id)
-
-    @property
-    def lossless(self) -> bool:
-        """False: only numbers within the vocabulary come back, and the first one gets a space before it."""
-        return False
-
-    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encode each text, one id per number. Raises TokenizerError for a lone surrogate."""
-        return [self._encode(text) for text in texts]
-
-    def to_text(self) -> str:
-        """Return the complete file content (JSON)."""
-        return write_document({"format": FORMAT_NAME, "version": FORMAT_VERSION, **self._content()})
 
     def _encode(self, text: str) -> Encoding:
         require_scalar_values(text)
