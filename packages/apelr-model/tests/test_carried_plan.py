@@ -118,7 +118,7 @@ def test_a_row_that_begins_stands_beside_rows_that_go_on(make_model, kind, long_
     found = two.reading.filtered.token_log_prob
     torch.testing.assert_close(found[1::2], alone.reading.filtered.token_log_prob[1::2])
     torch.testing.assert_close(found[::2], whole.reading.filtered.token_log_prob[::2, STEPS : 2 * STEPS])
-    assert torch.equal(one.log_initial[0], one.log_initial[1])
+    assert torch.equal(one.reading.log_initial[0], one.reading.log_initial[1])
 
 
 def test_fewer_rows_may_go_on_but_not_more(make_model, make_batch):

@@ -34,8 +34,6 @@ class BatchStatistics(NamedTuple):
 
     batch: TokenBatch
     reading: Reading
-    log_initial: Tensor
-    """[B, K] belief that each row began with: log pi, or what an earlier row left."""
     token_nll: Tensor
     """[N] nats."""
     hidden: Tensor
@@ -58,11 +56,10 @@ def read_batch(
     """
     valid = batch.valid
     padded = not bool(valid.all())
-    start = model.initial_state(len(batch.lengths)) if plan is None else ModelState(None, plan)
     reading = model.read(
         batch.inputs,
         batch.targets,
-        state=None if plan is None else start,
+        state=None if plan is None else ModelState(None, plan),
         lengths=batch.lengths if padded else None,
         positions=batch.positions,
         policy=policy,
@@ -76,7 +73,6 @@ def read_batch(
     return BatchStatistics(
         batch,
         reading,
-        start.plan.log_belief,
         -filtered.token_log_prob[on_filter],
         reading.hidden[valid],
         filtered.log_belief[on_filter],

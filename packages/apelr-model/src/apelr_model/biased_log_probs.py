@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from apelr_model.linear_log_probs import operands, with_bias
 from apelr_model.slices import slice_rows
 
 __all__ = ["LARGEST_BIAS", "biased_log_probs"]
@@ -28,10 +29,7 @@ def biased_log_probs(
     [N, M, K]. Under autocast the product with `weight` is in its dtype; all else is in at least float32. Gradients of
     the first order only.
     """
-    device = features.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        features, weight = features.to(dtype), weight.to(dtype)
+    features, weight = operands(features, weight)
     dtype = torch.promote_types(bias.dtype, torch.float32)
     found: Tensor = _BiasedLogProbs.apply(  # type: ignore[no-untyped-call]
         features, weight, bias.to(dtype), plan_bias.to(dtype), targets.view(len(targets), -1), limit
@@ -88,5 +86,4 @@ class _BiasedLogProbs(torch.autograd.Function):
 
 def _base(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """features [n, D] -> logits without any plan [n, V] in the dtype of the bias, as a tensor of their own."""
-    products = features @ weight.T
-    return products.add_(bias) if products.dtype == bias.dtype else products + bias
+    return with_bias(features @ weight.T, bias)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from apelr_model.belief import log_mean_state, to_filter_dtype
-from apelr_model.head import Head
+from apelr_model.head import Head, log_probs_of
 from apelr_model.slices import in_slices, recomputed, slice_limit, slice_rows
 
 __all__ = ["Mixtures", "gate_information", "mixtures", "state_log_probs", "target_log_probs"]
@@ -18,8 +18,7 @@ __all__ = ["Mixtures", "gate_information", "mixtures", "state_log_probs", "targe
 
 def state_log_probs(head: Head, hidden: Tensor) -> Tensor:
     """hidden [N, D] -> log p(v | h, z = k), log-probabilities [N, K, V], in at least float32."""
-    logits = head(hidden)
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+    return log_probs_of(head(hidden))
 
 
 def target_log_probs(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:

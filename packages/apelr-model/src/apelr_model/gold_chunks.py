@@ -54,8 +54,8 @@ class GoldChunks(NamedTuple):
 
     @property
     def num_labels(self) -> int:
-        """G: labels are numbered below this."""
-        return int(self.labels.max()) + 1
+        """G: labels are numbered below this; 0 without chunks."""
+        return int(self.labels.max()) + 1 if self.labels.numel() else 0
 
     def rows(self, start: int, stop: int) -> "GoldChunks":
         """The chunks of some of the rows."""
@@ -115,7 +115,7 @@ def trellis_of_batch(planner: FilterPlanner, found: BatchStatistics, policy: Pla
     reading = found.reading
     return plan_trellis(
         reading.state_log_probs,
-        found.log_initial,
+        reading.log_initial,
         planner.log_transition(),
         reading.segments,
         evidence=reading.evidence,

@@ -2,12 +2,13 @@
 
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from apelr_model.linear_log_probs import linear_log_probs
 from apelr_model.slices import slice_limit
 
-__all__ = ["Head", "HeadOutputs", "StateOutputs", "check_weight"]
+__all__ = ["Head", "HeadOutputs", "StateOutputs", "check_weight", "log_probs_of"]
 
 
 class HeadOutputs(Protocol):
@@ -66,6 +67,11 @@ class Head(Protocol):
     def __call__(self, hidden: Tensor) -> Tensor:
         """hidden [N, D] -> logits [N, K, V]."""
         ...
+
+
+def log_probs_of(logits: Tensor) -> Tensor:
+    """logits [..., V] -> log-probabilities [..., V], in at least float32."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
 
 
 def check_weight(weight: nn.Parameter, shape: tuple[int, int]) -> nn.Parameter:

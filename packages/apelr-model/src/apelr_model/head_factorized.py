@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from apelr_model.biased_log_probs import LARGEST_BIAS, biased_log_probs
+from apelr_model.head import log_probs_of
 from apelr_model.slices import in_slices, slice_limit
 
 __all__ = ["FactorizedHead", "FactorizedOutputs"]
@@ -42,8 +43,7 @@ class FactorizedOutputs(NamedTuple):
             return biased_log_probs(self.features, self.weight, self.bias, self.plan_bias, targets, limit)
 
         def one_slice(features: Tensor, plan_features: Tensor, targets: Tensor) -> Tensor:
-            logits = self._replace(features=features, plan_features=plan_features).logits()
-            log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+            log_probs = log_probs_of(self._replace(features=features, plan_features=plan_features).logits())
             chosen = targets.view(len(targets), 1, -1).expand(-1, log_probs.shape[1], -1)
             found = log_probs.gather(-1, chosen)  # [n, K, M]
             return found.squeeze(-1) if targets.ndim == 1 else found.transpose(1, 2)

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from apelr_model.slices import slice_rows
 
-__all__ = ["linear_log_probs"]
+__all__ = ["linear_log_probs", "operands", "with_bias"]
 
 
 def linear_log_probs(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, limit: int) -> Tensor:
@@ -24,10 +24,7 @@ def linear_log_probs(features: Tensor, weight: Tensor, bias: Tensor, targets: Te
     [N, M], the result is [N, M, K]. Under autocast the products are in its dtype; sums over the vocabulary are in at
     least float32. Gradients of the first order only.
     """
-    device = features.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        features, weight = features.to(dtype), weight.to(dtype)
+    features, weight = operands(features, weight)
     bias = bias.to(torch.promote_types(bias.dtype, torch.float32))  # its dtype is that of all sums
     found: Tensor = _LinearLogProbs.apply(  # type: ignore[no-untyped-call]
         features, weight, bias, targets.view(len(targets), -1), limit
@@ -35,11 +32,23 @@ def linear_log_probs(features: Tensor, weight: Tensor, bias: Tensor, targets: Te
     return found.squeeze(-1) if targets.ndim == 1 else found.transpose(1, 2)
 
 
+def operands(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """features [..., D] and weight [M, D] in autocast's dtype where that is on: a Function does not see it."""
+    device = features.device.type
+    if not torch.is_autocast_enabled(device):
+        return features, weight
+    dtype = torch.get_autocast_dtype(device)
+    return features.to(dtype), weight.to(dtype)
+
+
+def with_bias(products: Tensor, bias: Tensor) -> Tensor:
+    """products [..., V] + bias in the dtype of the bias, in place where that is theirs."""
+    return products.add_(bias) if products.dtype == bias.dtype else products + bias
+
+
 def _logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """features [n, K, F] or [n, D] -> logits [n, K, V] in the dtype of the bias, as a tensor of their own."""
-    products = (features.flatten(0, -2) @ weight.T).view(len(features), *bias.shape)
-    logits: Tensor = products.add_(bias) if products.dtype == bias.dtype else products + bias
-    return logits
+    return with_bias((features.flatten(0, -2) @ weight.T).view(len(features), *bias.shape), bias)
 
 
 class _LinearLogProbs(torch.autograd.Function):

@@ -63,10 +63,9 @@ def lookahead_skill(
     if calibration is None:
         half = len(chunks.labels) // 2
         calibration, chunks = chunks.rows(0, half), chunks.rows(half, len(chunks.labels))
-    kinds = max((int(part.labels.max()) + 1 for part in (calibration, chunks) if part.labels.numel()), default=0)
     if not bool(calibration.compared.any()):
         raise ValueError("the rows to learn the states' meaning on hold no chunk with a known plan; give more rows")
-    meanings = state_meanings(calibration, kinds)
+    meanings = state_meanings(calibration, max(calibration.num_labels, chunks.num_labels))
     stationary = stationary_distribution(chunks.log_transition, chunks.log_initial) @ meanings
     persistence = chunks.log_filtered.exp() @ meanings
     powers = transition_powers(chunks.log_transition, steps)

@@ -8,7 +8,7 @@ from torch import Tensor
 from apelr_model.filter import FilterResult
 from apelr_model.segments import Segments
 
-__all__ = ["PlanReading", "PlanState", "state_after"]
+__all__ = ["PlanReading", "PlanState", "belief_at_end", "state_after"]
 
 
 class PlanState(NamedTuple):
@@ -46,10 +46,16 @@ def state_after(
     row = torch.arange(len(last), device=last.device)
     read = (lengths > 0).unsqueeze(-1)
     on_filter = filtered.log_belief.device
-    log_belief = filtered.log_belief_after[row.to(on_filter), last.to(on_filter)]
+    log_belief = belief_at_end(filtered, lengths)
     position = positions.expand(len(last), -1)[row, last] + 1
     return PlanState(
         torch.where(read.to(on_filter), log_belief, state.log_belief.to(log_belief)),
         torch.where(lengths > 0, position, state.position),
         torch.where(read, chunk_sum[row, last].to(state.chunk_sum), state.chunk_sum),
     )
+
+
+def belief_at_end(filtered: FilterResult, lengths: Tensor) -> Tensor:
+    """lengths [B] -> [B, K] log belief after each row's last target; of a row of length 0 it means nothing."""
+    last = (lengths - 1).clamp(min=0).to(filtered.log_belief_after.device)
+    return filtered.log_belief_after[torch.arange(len(last), device=last.device), last]

@@ -8,6 +8,7 @@ from apelr_model.belief import to_filter_dtype
 from apelr_model.carried_plan import CarriedPlan
 from apelr_model.filter import FilterResult, filter_sequence
 from apelr_model.gate import log_gate
+from apelr_model.plan_state import belief_at_end
 from apelr_model.planner import FilterPlanner, observed_targets
 from apelr_model.policy import PlanPolicy
 
@@ -47,9 +48,8 @@ def refilter(
         log_restart=planner.log_initial(),
         gate=lambda belief: log_gate(belief, own_transition, policy),
     )
-    last = (batch.lengths - 1).to(filtered.log_belief_after.device)
-    after = filtered.log_belief_after[torch.arange(len(last), device=last.device), last]
-    carried.keep_after(batch, [reading.state.plan._replace(log_belief=after)])
+    after = reading.state.plan._replace(log_belief=belief_at_end(filtered, batch.lengths))
+    carried.keep_after(batch, [after])
     return filtered
 
 

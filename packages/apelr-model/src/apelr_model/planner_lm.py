@@ -57,6 +57,8 @@ class Reading(NamedTuple):
     """[B, S, K] log-weights of the boundary evidence at the start of each run; None without evidence."""
     positions: Tensor
     """[1 or B, T] number of targets of the same document before each target."""
+    log_initial: Tensor
+    """[B, K] belief that each row began with: log pi, or that of the state it went on from."""
     state: ModelState
     """Where every row stands after its last (unpadded) target."""
 
@@ -191,7 +193,14 @@ class PlannerLM(nn.Module):
             lengths=lengths,
         )
         return Reading(
-            hidden, found, plan.filtered, plan.segments, plan.evidence, positions, ModelState(carry, plan.state)
+            hidden,
+            found,
+            plan.filtered,
+            plan.segments,
+            plan.evidence,
+            positions,
+            start.plan.log_belief,
+            ModelState(carry, plan.state),
         )
 
     def predict(self, ids: Tensor, state: ModelState, *, policy: PlanPolicy | None = None) -> Prediction:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from apelr_model.batch_statistics import mixture_statistics, read_batches, recognizer_kl
 from apelr_model.batches import SEGMENT, TokenBatch
+from apelr_model.emissions import gate_information
 from apelr_model.losses import belief_entropy, kl_to_uniform
 from apelr_model.planner import FilterPlanner, observed_targets
 from apelr_model.planner_lm import PlannerLM, Reading
@@ -145,16 +146,20 @@ def evaluate(
     planner = model.planner
     with eval_mode(model):
         for found in read_batches(model, batches, policy=policy):
-            mixed = mixture_statistics(model, found)
+            if isinstance(planner, FilterPlanner):
+                mixed = mixture_statistics(model, found)
+                information = mixed.plan_mi
+                sums["chunk_bow"] += float(mixed.chunk_bow.double().sum())
+                chunks += len(mixed.chunk_bow)
+            else:  # without chunks there are no bags of words, which cost more than the information alone
+                information = gate_information(model.head, found.hidden, found.log_gate)
             sums["nll"] += float(found.token_nll.sum())
             sums["belief_entropy"] += float(belief_entropy(found.log_belief_after).sum())
-            sums["plan_mi"] += float(mixed.plan_mi.double().sum())
-            sums["chunk_bow"] += float(mixed.chunk_bow.double().sum())
+            sums["plan_mi"] += float(information.double().sum())
             if isinstance(planner, V1Planner):
                 sums["chunk_post_kl"] += float(recognizer_kl(planner, found).sum())
             usage += found.log_belief_after.exp().sum(0).cpu()
             targets += len(found.token_nll)
-            chunks += len(mixed.chunk_bow)
     if targets == 0:
         raise ValueError("evaluation needs at least one batch with a target")
     nll = sums["nll"] / targets
