@@ -93,7 +93,7 @@ PUBLIC = [
     "V2LossWeights",
     "adjusted_rand_index",
     "build_model",
-    "check_precision",
+    "check_arithmetic",
     "compare_plans",
     "condition",
     "contingency",

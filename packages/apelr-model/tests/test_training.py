@@ -312,6 +312,16 @@ class TestSteps:
         assert half.loss != full.loss
         assert half.loss == pytest.approx(full.loss, rel=0.02)
 
+    def test_products_have_the_precision_asked_for_within_steps_alone(self, device, batches):
+        if device.type != "cuda" and not torch.cpu.get_capabilities().get("amx_bf16"):
+            pytest.skip("this device multiplies float32 matrices in one precision only")
+        seen = []
+        trainer = make_trainer(device, matmul_precision="medium")
+        trainer.model.executor.register_forward_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
+        trainer.train_step(batches(0))
+        trainer.model.read(*batches(0)[:2])
+        assert seen == ["medium", "highest"]
+
     def test_fp16_is_refused_on_the_cpu_with_the_reason(self):
         message = (
             r"^precision fp16 needs a CUDA device, got cpu: "

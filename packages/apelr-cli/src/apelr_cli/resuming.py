@@ -9,7 +9,7 @@ import torch
 from apelr_cli.run_config import RunConfig, differences, to_plain
 from apelr_cli.run_folder import RunError, RunFolder
 from apelr_data import open_corpus
-from apelr_model import Checkpoint, Trainer, V2Config, check_precision, load_checkpoint
+from apelr_model import Checkpoint, Trainer, V2Config, check_arithmetic, load_checkpoint
 
 __all__ = ["RunPlan", "check_same_data", "plan_run", "restore", "start_from"]
 
@@ -96,7 +96,7 @@ def plan_run(config: RunConfig, folder: RunFolder, device: torch.device, *, resu
 
     Raises ValueErrors with one line: precision, missing text, the state of the folder, checkpoints that do not fit.
     """
-    check_precision(config.train.precision, device)
+    check_arithmetic(config.train, device)
     open_corpus(config.data, seed=config.seed)  # looks files up; asks no network
     if resume:
         resumed = find_resumed(folder, resume)

@@ -77,6 +77,12 @@ class RunConfig:
                 "fp32 or bf16 when device is cpu or mps: the loss scaling of fp16 needs CUDA",
                 train.precision != "fp16" or self.device in ("auto", "cuda"),
             ),
+            (
+                "train.compile",
+                train.compile,
+                "false when model.executor.type is gru: PyTorch compiles nothing of it",
+                not train.compile or self.model.executor.type != "gru",
+            ),
         ]
 
     @property

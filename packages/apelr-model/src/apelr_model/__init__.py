@@ -40,13 +40,14 @@ from apelr_model.planner_lm import ModelState, PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.policy_check import policy_fields
 from apelr_model.posterior import SmoothedPlans, fixed_lag_plans, pairwise_plans, smooth_plans
+from apelr_model.precision import check_arithmetic
 from apelr_model.prototype import RecordedTokenizer
 from apelr_model.sampling import NothingLeftError, SamplingSettings
 from apelr_model.scoring import Evaluation, Score, evaluate, score
 from apelr_model.steering import Steering, steering
 from apelr_model.streaming import StreamedToken, StreamingFilter, StreamState
 from apelr_model.text_repetition import TextRepetition, text_repetition
-from apelr_model.training import StepReport, Trainer, check_precision
+from apelr_model.training import StepReport, Trainer
 from apelr_model.training_config import LossWeights, NoLossWeights, OptimConfig, V1LossWeights, V2LossWeights
 from apelr_model.trellis import PlanTrellis, plan_trellis
 
@@ -111,7 +112,7 @@ __all__ = [
     "V2LossWeights",
     "adjusted_rand_index",
     "build_model",
-    "check_precision",
+    "check_arithmetic",
     "compare_plans",
     "condition",
     "contingency",

@@ -51,6 +51,16 @@ class Executor(nn.Module, ABC):
     def select_rows(self, carry: Carry, rows: Tensor) -> Carry:
         """The carry of the given rows [N] of the batch (integers, repeats allowed), in that order."""
 
+    def compile_training(self) -> None:
+        """From now on, run what training reads through `torch.compile`: the same values but for rounding.
+
+        Reading without gradients, or with a carry, goes on as before: every new shape of it would be compiled anew.
+        Raises ValueError where nothing would be gained.
+        """
+        raise ValueError(
+            f"compile true is for transformer executors: PyTorch compiles nothing of a {type(self).__name__}"
+        )
+
     @abstractmethod
     def flops_per_token(self, context: int) -> int:
         """Floating-point operations of the forward pass for one token that sees `context` ids, itself included.

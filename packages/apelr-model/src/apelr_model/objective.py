@@ -179,14 +179,18 @@ def _chunk_start_terms(
 def total_loss(terms: LossTerms, weights: LossWeights, step: int) -> Tensor:
     """NLL plus every term times its signed weight at `step` (docs/math.md).
 
-    Raises NonFiniteError, naming the step and the first term that is NaN or infinite.
+    Raises NonFiniteError where it is NaN or infinite, naming the step and the first term that is.
     """
     total = terms.nll.new_zeros(())
+    weighed = []
     for name, weight in {"nll": 1.0, **weights.signed(step)}.items():
         term = getattr(terms, name)
-        if term is None:
-            continue
-        if not bool(torch.isfinite(term)):
-            raise NonFiniteError(f"loss term {name} is {term.item()} at step {step}; no parameter was changed")
-        total = total + weight * term
+        if term is not None:
+            weighed.append((name, term))
+            total = total + weight * term
+    if not bool(torch.isfinite(total)):  # one look at the device, not one a term
+        for name, term in weighed:
+            if not bool(torch.isfinite(term)):
+                raise NonFiniteError(f"loss term {name} is {term.item()} at step {step}; no parameter was changed")
+        raise NonFiniteError(f"the loss is {total.item()} at step {step}; no parameter was changed")
     return total

@@ -33,6 +33,8 @@ def learning_rate(config: OptimConfig, step: int) -> float:
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW over all parameters; weight decay on matrices of networks, not on biases or the planner's logits.
 
+    `config.fused_adamw` chooses between two forms of the same update: PyTorch's fused one, which reads and writes
+    every tensor once, and its plain one, operation by operation. Each gives the same bits every time.
     A group's `lr_scale` is its share of the learning rate: the plan's parameters have `config.planner_lr_scale`.
     """
     parameters: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -48,4 +50,6 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
         }
         for (of_plan, is_matrix), found in sorted(parameters.items())
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95))
+    fused = config.fused_adamw
+    # Where fused is false, PyTorch is left to choose between a loop over tensors and lists of them.
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95), fused=fused)

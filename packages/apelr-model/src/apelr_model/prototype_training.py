@@ -30,7 +30,7 @@ def read_training_state(
     """
     with torch.device("meta"):
         model = build_model(found.model, found.vocab_size)
-        optimizer = build_optimizer(model, OptimConfig())
+        optimizer = build_optimizer(model, OptimConfig(fused_adamw=False))  # there is no fused form without memory
     names_of = {id(parameter): name for name, parameter in model.named_parameters()}
     order = [names_of[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     entries = optimizer_state.get("state") if optimizer_state is not None else None

@@ -12,21 +12,13 @@ from apelr_model.errors import NonFiniteError
 from apelr_model.objective import TERM_NAMES, loss_terms, step_totals, total_loss
 from apelr_model.optim import build_optimizer, learning_rate
 from apelr_model.planner_lm import PlannerLM
+from apelr_model.precision import check_arithmetic, matrix_products
 from apelr_model.training_config import LossWeights, OptimConfig
 from apelr_model.training_state import check_training_state, read_carried_plan
 
-__all__ = ["StepReport", "Trainer", "check_precision"]
+__all__ = ["StepReport", "Trainer"]
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-def check_precision(precision: str, device: torch.device) -> None:
-    """Raise ValueError where a precision cannot be had on a device."""
-    if precision == "fp16" and device.type != "cuda":
-        raise ValueError(
-            f"precision fp16 needs a CUDA device, got {device.type}: "
-            "fp16 arithmetic is slow and loses gradients there; use bf16 or fp32"
-        )
 
 
 class StepReport(NamedTuple):
@@ -55,8 +47,10 @@ class Trainer:
     """
 
     def __init__(self, model: PlannerLM, optim: OptimConfig, weights: LossWeights) -> None:
-        """Raises ValueError where the precision cannot be had on the model's device."""
-        check_precision(optim.precision, model.device)
+        """Raises ValueError where the model's device cannot do what `optim` asks for."""
+        check_arithmetic(optim, model.device)
+        if optim.compile:
+            model.executor.compile_training()
         device = model.device.type
         self.model = model
         self.optim = optim
@@ -71,15 +65,20 @@ class Trainer:
 
         NLL and every per-target or per-chunk mean are those of the full batch. Raises NonFiniteError before
         the parameters change where a term or the gradient is NaN or infinite (under fp16 the scaler instead
-        skips the step and lowers its scale, which is how it finds its scale).
+        skips the step and lowers its scale, which is how it finds its scale). Matrix products are as exact as the
+        optimizer's configuration says within a step, and nowhere else.
         """
+        with matrix_products(self.optim):
+            return self._step(batch)
+
+    def _step(self, batch: TokenBatch) -> StepReport:
         rate = learning_rate(self.optim, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         self.model.train()
         self.model.set_schedule(self.step, self.optim.max_steps)
         self.optimizer.zero_grad(set_to_none=True)
-        loss, terms, usage = self._accumulate(batch)
+        made = self._accumulate(batch)
         norm = self._clip()
         if not self.scaler.is_enabled() and not bool(torch.isfinite(norm)):
             self.optimizer.zero_grad(set_to_none=True)
@@ -88,15 +87,14 @@ class Trainer:
         self.scaler.update()
         self.step += 1
         self.model.set_schedule(self.step, self.optim.max_steps)
+        loss, terms, usage = _figures(made)
         return StepReport(self.step, loss, terms, rate, float(norm), int(batch.lengths.sum()), usage)
 
-    def _accumulate(self, batch: TokenBatch) -> tuple[float, dict[str, float], tuple[float, ...]]:
-        """Add up the gradients of all micro-batches; the loss, terms and plan usage of the full batch."""
+    def _accumulate(self, batch: TokenBatch) -> list[dict[str, Tensor]]:
+        """Add up the gradients of all micro-batches; each one's loss, usage and terms by name, still on the device."""
         parts = self.optim.grad_accum_steps
         totals = step_totals(self.model, batch, self.weights, micro_batches=parts)
-        loss_sum = 0.0
-        sums: dict[str, float] = {}
-        usage = torch.zeros(self.model.num_plan_states, dtype=torch.float64)
+        made = []
         after = []
         for micro, carried in zip(batch.split(parts), self.carried.split(batch, parts), strict=True):
             plan = carried.before(self.model.planner, micro)
@@ -108,16 +106,12 @@ class Trainer:
                 terms = loss_terms(self.model, micro, self.weights, totals=totals, plan=plan)
             loss = total_loss(terms, self.weights, self.step)
             self.scaler.scale(loss).backward()
-            loss_sum += float(loss.detach())
-            usage += terms.usage.cpu()
             assert terms.plan is not None, "a batch that has been read leaves its plans somewhere"
             after.append(terms.plan)
-            for name in TERM_NAMES:
-                term = getattr(terms, name)
-                if term is not None:
-                    sums[name] = sums.get(name, 0.0) + float(term.detach())
+            found = {name: getattr(terms, name) for name in ("usage", *TERM_NAMES)}
+            made.append({name: part.detach() for name, part in (found | {"loss": loss}).items() if part is not None})
         self.carried.keep_after(batch, after)
-        return loss_sum, sums, tuple(usage.tolist())
+        return made
 
     def _clip(self) -> Tensor:
         self.scaler.unscale_(self.optimizer)
@@ -149,9 +143,8 @@ class Trainer:
         carried = read_carried_plan(stored, self.model.planner.initial_state(1), "the checkpoint")
         self.model.load_state_dict(state["model"], strict=True)
         own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, values in zip(self.optimizer.param_groups, own, strict=True):
-            group.update(values)
+        groups = [{**stored, **values} for stored, values in zip(state["optimizer"]["param_groups"], own, strict=True)]
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
@@ -160,3 +153,10 @@ class Trainer:
             torch.set_rng_state(state["rng"]["cpu"].cpu())
             if state["rng"]["cuda"] and torch.cuda.is_available():
                 torch.cuda.set_rng_state_all([s.cpu() for s in state["rng"]["cuda"]])
+
+
+def _figures(made: list[dict[str, Tensor]]) -> tuple[float, dict[str, float], tuple[float, ...]]:
+    """Loss, terms and plan usage of the full batch, from its micro-batches'."""
+    usage = torch.stack([parts.pop("usage").cpu().double() for parts in made]).sum(0)
+    sums = {name: sum(float(parts[name]) for parts in made) for name in made[0]}
+    return sums.pop("loss"), sums, tuple(usage.tolist())

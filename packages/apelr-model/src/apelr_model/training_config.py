@@ -134,6 +134,21 @@ class OptimConfig:
     """Micro-batches that an optimizer step is split into, to save memory."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Arithmetic of the forward pass: fp32; bf16 by autocast; fp16 by autocast with loss scaling, on CUDA only."""
+    matmul_precision: Literal["highest", "high", "medium"] | None = None
+    """Products of float32 matrices: highest; high: TF32 (CUDA); medium: bf16 on CPUs that have it, and TF32 on CUDA.
+    null for high where allow_tf32 is true, else highest."""
+    allow_tf32: bool | None = None
+    """Whether CUDA may round the inputs of float32 products to TF32; null for what matmul_precision says."""
+    fused_adamw: bool = True
+    """Whether AdamW updates each parameter in one pass over memory; the same numbers but for rounding, and faster."""
+    compile: bool = False
+    """Whether training runs the layers of a transformer executor through torch.compile; it needs a C++ compiler, on
+    CUDA Triton, and a minute or more at the first step."""
+
+    @property
+    def product_precision(self) -> Literal["highest", "high", "medium"]:
+        """What `matmul_precision` and `allow_tf32` come to."""
+        return self.matmul_precision or ("high" if self.allow_tf32 else "highest")
 
     def rules(self) -> list[Rule]:
         """Every rule on the fields, with whether it holds."""
@@ -146,6 +161,12 @@ class OptimConfig:
             ("grad_clip", self.grad_clip, ">= 0 and finite", 0 <= self.grad_clip < INFINITY),
             ("max_steps", self.max_steps, ">= 1", self.max_steps >= 1),
             ("grad_accum_steps", self.grad_accum_steps, ">= 1", self.grad_accum_steps >= 1),
+            (
+                "matmul_precision",
+                self.matmul_precision,
+                "null or high or medium when allow_tf32 is true, null or highest when it is false",
+                self.allow_tf32 is None or self.allow_tf32 == (self.product_precision != "highest"),
+            ),
         ]
 
     def __post_init__(self) -> None:

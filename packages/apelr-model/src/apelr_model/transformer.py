@@ -1,6 +1,7 @@
 """The transformer executor: pre-norm RMSNorm, rotary positions, grouped-query attention, SwiGLU, a KV cache."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +90,7 @@ class TransformerExecutor(Executor):
             TransformerLayer(config, hidden_dim=hidden_dim, dropout=dropout) for _ in range(num_layers)
         )
         self.norm = nn.RMSNorm(hidden_dim, eps=NORM_EPS)
+        self._compiled: list[Callable[..., tuple[Tensor, KVBuffer | None]]] | None = None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -144,7 +146,9 @@ class TransformerExecutor(Executor):
         # Under autocast products are of low precision; the residual stream is not.
         hidden = embedded if self.token_proj is None else self.token_proj(embedded).to(embedded.dtype)
         buffers = []
-        for index, layer in enumerate(self.layers):
+        compiled = self._compiled if torch.is_grad_enabled() and not kept else None
+        layers: list[Callable[..., tuple[Tensor, KVBuffer | None]]] = compiled or list(self.layers)
+        for index, layer in enumerate(layers):
             before = past.buffers[index] if past.columns else None
             arguments = (hidden, angles, seen, before, past.columns, kept, self.config.window is None)
             if self.config.activation_checkpointing and torch.is_grad_enabled():
@@ -153,6 +157,10 @@ class TransformerExecutor(Executor):
                 hidden, buffer = layer(*arguments)
             buffers.append(buffer)
         return self.norm(hidden), buffers
+
+    def compile_training(self) -> None:
+        """From now on, run each layer through `torch.compile` where gradients are wanted and no carry is."""
+        self._compiled = [torch.compile(layer) for layer in self.layers]
 
     def _after(
         self,
