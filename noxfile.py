@@ -108,7 +108,7 @@ def tests(session: nox.Session, scope: str) -> None:
     chosen, arguments = parser.parse_known_args(session.posargs)
     if scope == "together":
         folder, packages = environment_together(session), PACKAGES
-        own = [".ci/repository_test.py", ".ci/wheels_test.py", ".ci/experiments_test.py"]
+        own = [f".ci/{name}_test.py" for name in ("repository", "wheels", "experiments", "benchmarks")]
     else:
         folder, packages = environment_alone(session, scope), [scope]
         # What a declared dependency brings along can be imported undeclared: only reading the imports tells.
@@ -155,3 +155,11 @@ def docs(session: nox.Session) -> None:
 def experiments(session: nox.Session) -> None:
     """The tables of docs/experiments.md: after `--` the name of one; --help lists them."""
     run_python(session, environment_together(session), ".ci/experiments", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The tables of docs/benchmarks.md: all of them, or those of the groups named after `--`; --help lists them."""
+    others = ["transformers", "dynamax", "jax[cpu]"]
+    folder = environment(session, "bench", PACKAGES, "-r", str(REQUIREMENTS), *others)
+    run_python(session, folder, ".ci/benchmarks", *(session.posargs or ["--docs"]))

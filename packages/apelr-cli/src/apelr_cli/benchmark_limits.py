@@ -52,7 +52,7 @@ class MemoryRead:
         return torch.mv(self.matrix, self.vector, out=self.into)
 
 
-def products_of(model: PlannerLM, tokens: int, dtype: torch.dtype) -> list[MatrixProduct]:
+def products_of(model: PlannerLM, tokens: int, dtype: torch.dtype = torch.float32) -> list[MatrixProduct]:
     """Products to hold a model's step against: a large square one, and its output layer on `tokens` tokens.
 
     The faster of them is the limit.

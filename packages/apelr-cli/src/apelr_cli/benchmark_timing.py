@@ -87,10 +87,10 @@ def time_in_turn(
 ) -> Times:
     """Run every work in every round and say how long one call took there.
 
-    A first round warms up and is not counted. A work that was faster in it than `least_seconds` is called as often
-    in each round as makes up for that, at most `most_calls` times, and its time there is the mean. Every other round
-    goes through the works backwards, so that none always follows the same one. On a CUDA `device` each time includes
-    the end of the work there. Raises ValueError for fewer rounds than one.
+    A first call of each warms up and is not counted. A work that was faster in it than `least_seconds` is tried once
+    more, and is called as often in each round as makes up for that, at most `most_calls` times; its time there is the
+    mean. Every other round goes through the works backwards, so that none always follows the same one. On a CUDA
+    `device` each time includes the end of the work there. Raises ValueError for fewer rounds than one.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be >= 1, got {rounds}")
@@ -105,8 +105,9 @@ def time_in_turn(
 
     calls = {}
     for name, work in works.items():
-        work()  # what is made once, at the first call, is not what a call costs
-        calls[name] = _calls_for(seconds_of(work, 1), least_seconds, most_calls)
+        first = seconds_of(work, 1)  # with what is made once, at the first call
+        again = seconds_of(work, 1) if first < least_seconds else first
+        calls[name] = _calls_for(again, least_seconds, most_calls)
     found: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds):
         for name in list(works) if number % 2 == 0 else reversed(list(works)):

@@ -1,0 +1,37 @@
+"""the machine's limits: products of matrices at the sizes of the models, and reading memory"""
+
+from collections.abc import Iterator
+
+import subjects
+import torch
+from measured import Row, Run
+
+from apelr_cli.benchmark_limits import LARGE_READ, MatrixProduct, MemoryRead
+
+PRODUCTS = {
+    "large": (2048, 2048, 2048),
+    "V2's head, GRU sizes": (1024, 512, 16384),
+    "V1's head": (8192, 384, 2048),
+    "V2's head, transformer sizes": (2048, 512, 32768),
+    "a layer's inputs, GRU": (1024, 512, 1536),
+    "a step of the GRU": (subjects.GRU_ROWS, 512, 1536),
+}
+"""[rows, inner, columns]."""
+SMALL_READ = 2**25
+
+
+def rows(run: Run) -> Iterator[Row]:
+    """Rates."""
+    for dtype in (torch.float32, torch.bfloat16):
+        products = {name: MatrixProduct(*sizes, dtype=dtype, device=run.device) for name, sizes in PRODUCTS.items()}
+        times = run.time({f"{name}, {dtype}": product for name, product in products.items()})
+        for name, product in products.items():
+            title = f"product {product.name.removeprefix('product ')} ({name})"
+            yield Row(title, times.rate(f"{name}, {dtype}", product.flops), "GFLOP/s")
+    reads = [MemoryRead(size, device=run.device) for size in (LARGE_READ, SMALL_READ)]
+    large = torch.ones(LARGE_READ // 4, device=run.device)
+    into = torch.empty_like(large)
+    times = run.time({**{read.name: read for read in reads}, "copy": lambda: into.copy_(large)})
+    for read in reads:
+        yield Row(read.name, times.rate(read.name, read.bytes), "GB/s")
+    yield Row(f"copy {LARGE_READ / 2**20:.0f} MiB, read and written", times.rate("copy", 2 * LARGE_READ), "GB/s")
