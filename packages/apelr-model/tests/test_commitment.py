@@ -17,8 +17,8 @@ from apelr_model import (
     V2LossWeights,
     filter_sequence,
 )
+from apelr_model.arithmetic import LOG_ARITHMETIC
 from apelr_model.commitment import LARGEST_GRADIENT, ProbabilityArithmetic, gumbel_commitment
-from apelr_model.filter import LOG_ARITHMETIC
 from apelr_model.gate import gate_weights, log_gate
 from apelr_model.objective import loss_terms, total_loss
 
@@ -75,7 +75,7 @@ class TestProbabilityArithmetic:
             finite = found.token_log_prob[torch.isfinite(found.token_log_prob)]
             (finite.sum() + found.start[..., 0].sum()).backward()
             results.append(
-                (found, [x.new_zeros(()) if x.grad is None else x.grad for x in (seen, initial, move, evidence)])
+                (found, [torch.zeros_like(x) if x.grad is None else x.grad for x in (seen, initial, move, evidence)])
             )
         (logs, of_logs), (linear, of_linear) = results
         torch.testing.assert_close(linear.token_log_prob, logs.token_log_prob, rtol=1e-10, atol=1e-10)

@@ -10,9 +10,11 @@ there.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 __all__ = [
     "condition",
@@ -21,6 +23,7 @@ __all__ = [
     "log_mean_state",
     "log_normalize",
     "log_sum_exp",
+    "normalized",
     "safe_log",
     "to_filter_dtype",
 ]
@@ -53,8 +56,38 @@ def safe_log(probabilities: Tensor) -> Tensor:
 
 def log_normalize(log_weights: Tensor) -> Tensor:
     """log-weights [..., K] -> log-probabilities [..., K]; all-minus-infinity stays as it is."""
-    log_total = log_sum_exp(log_weights, -1)
-    return log_weights - log_total.masked_fill(log_total == -math.inf, 0.0).unsqueeze(-1)
+    return normalized(log_weights)[0]
+
+
+def normalized(log_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """log-weights [..., K] -> log-probabilities [..., K], and the logarithm of the weights' sum [...].
+
+    All-minus-infinity stays as it is, with gradient 0. Gradients of the first order only.
+    """
+    found: tuple[Tensor, Tensor] = _Normalized.apply(log_weights)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Normalized(torch.autograd.Function):
+    """With p the probabilities: d / d w_k = g_k - p_k sum_j g_j of the first, p_k of the second."""
+
+    @staticmethod
+    def forward(ctx: Any, log_weights: Tensor) -> tuple[Tensor, Tensor]:
+        peak = log_weights.amax(-1)
+        empty = peak == -math.inf
+        log_probs = log_weights.log_softmax(-1).masked_fill_(empty.unsqueeze(-1), -math.inf)
+        ctx.save_for_backward(log_probs)
+        ctx.set_materialize_grads(False)
+        return log_probs, (peak - log_probs.amax(-1)).masked_fill_(empty, -math.inf)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_probs: Tensor | None, of_total: Tensor | None) -> Tensor | None:
+        (log_probs,) = ctx.saved_tensors
+        if of_probs is None:
+            return None if of_total is None else log_probs.exp().mul_(of_total.unsqueeze(-1))
+        shared = of_probs.sum(-1) if of_total is None else of_probs.sum(-1) - of_total
+        return torch.addcmul(of_probs, log_probs.exp(), shared.unsqueeze(-1), value=-1)
 
 
 def condition(log_belief: Tensor, token_log_probs: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gumbel_softmax
 
+from apelr_model.arithmetic import within_by_conditioning
 from apelr_model.belief import log_normalize, safe_log, to_filter_dtype
 
 __all__ = ["ProbabilityArithmetic", "gumbel_commitment"]
@@ -41,6 +42,10 @@ class ProbabilityArithmetic:
         """belief [..., K], log_transition [K, K] -> log_belief [..., K] in the next chunk."""
         log_next = safe_log(belief @ to_filter_dtype(log_transition).exp())
         return log_normalize(log_next if evidence is None else log_next + to_filter_dtype(evidence))
+
+    def within(self, belief: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """belief [..., K], seen [..., L, K] -> before and after [..., L, K], log-probabilities [..., L]."""
+        return within_by_conditioning(self, belief, seen)
 
     def expect(self, gate: Tensor, token_log_probs: Tensor) -> Tensor:
         """gate [..., K], token_log_probs [..., K] -> log sum_k gate(k) p(y | k) [...]."""

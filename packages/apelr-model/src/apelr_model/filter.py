@@ -5,24 +5,18 @@ chunk to chunk one vector-matrix product carries them on. The steps themselves a
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from apelr_model.belief import (
-    condition,
-    cross_boundary,
-    log_mean_state,
-    to_filter_dtype,
-)
+from apelr_model.arithmetic import LOG_ARITHMETIC, Arithmetic
+from apelr_model.belief import to_filter_dtype
+from apelr_model.chain import run_starts
 from apelr_model.segments import Segments, build_segments
 
 __all__ = [
-    "LOG_ARITHMETIC",
-    "Arithmetic",
     "FilterResult",
-    "LogArithmetic",
     "check_filter_inputs",
     "filter_sequence",
     "segments_of",
@@ -45,57 +39,6 @@ class FilterResult(NamedTuple):
     """[B, S, K] belief at the start of each run of targets, boundary crossed, before any commitment."""
     start: Tensor
     """[B, S, K] probabilities that the run was then filtered from: `log_start` unless committed."""
-
-
-class Arithmetic(Protocol):
-    """How a belief is written down inside the recursion: `LogArithmetic`, or probabilities (commitment.py)."""
-
-    def take(self, log_belief: Tensor, begins: Tensor) -> Tensor:
-        """log_belief [B, K] at the start of a run, begins [B] or [1] (is it a chunk's start?) -> the belief to use."""
-        ...
-
-    def condition(self, belief: Tensor, token_log_probs: Tensor) -> Tensor:
-        """belief [..., K], token_log_probs [..., K] -> belief [..., K] after the observation."""
-        ...
-
-    def cross(self, belief: Tensor, log_transition: Tensor, evidence: Tensor | None) -> Tensor:
-        """belief [..., K] -> log_belief [..., K] in the next chunk."""
-        ...
-
-    def expect(self, gate: Tensor, token_log_probs: Tensor) -> Tensor:
-        """gate [..., K], token_log_probs [..., K] -> log sum_k gate(k) p(y | k) [...]."""
-        ...
-
-    def log(self, belief: Tensor) -> Tensor:
-        """belief [..., K] -> log_belief [..., K]."""
-        ...
-
-
-class LogArithmetic:
-    """Beliefs as log-probabilities: exact at any gap, and what everything but a commitment uses."""
-
-    def take(self, log_belief: Tensor, begins: Tensor) -> Tensor:
-        """log_belief [B, K], begins [B] or [1] -> the belief as it is."""
-        return log_belief
-
-    def condition(self, belief: Tensor, token_log_probs: Tensor) -> Tensor:
-        """belief [..., K], token_log_probs [..., K] -> [..., K]: `condition`."""
-        return condition(belief, token_log_probs)
-
-    def cross(self, belief: Tensor, log_transition: Tensor, evidence: Tensor | None) -> Tensor:
-        """belief [..., K], log_transition [K, K], evidence [..., K] -> [..., K]: `cross_boundary`."""
-        return cross_boundary(belief, log_transition, evidence)
-
-    def expect(self, gate: Tensor, token_log_probs: Tensor) -> Tensor:
-        """gate [..., K], token_log_probs [..., K] -> [...]: `log_mean_state`."""
-        return log_mean_state(gate, token_log_probs)
-
-    def log(self, belief: Tensor) -> Tensor:
-        """belief [..., K] -> the belief as it is."""
-        return belief
-
-
-LOG_ARITHMETIC = LogArithmetic()
 
 
 def filter_sequence(
@@ -129,17 +72,15 @@ def filter_sequence(
     segments = segments_of(chunks, token_log_probs, evidence, start_chunk)
     seen = where_true(mask, to_filter_dtype(token_log_probs))
     by_run = segments.pack(where_true(observed, seen))  # [B, S, longest run, K]
-    seen_after = by_run.cumsum(2)
-    seen_before = torch.cat([torch.zeros_like(by_run[:, :, :1]), seen_after[:, :, :-1]], dim=2)
-
-    log_starts, starts = _run_starts(
-        seen_after[:, :, -1], log_initial, log_restart, log_transition, segments, evidence, arithmetic
+    log_starts, starts = run_starts(
+        by_run.sum(2), log_initial, log_restart, log_transition, segments, evidence, arithmetic
     )
-    begin = starts.unsqueeze(2)  # [B, S, 1, K]
-    before = segments.unpack(arithmetic.condition(begin, seen_before))
-    after = segments.unpack(arithmetic.condition(begin, seen_after))
+    in_runs = arithmetic.within(starts, by_run)
+    before, after = segments.unpack(in_runs[0]), segments.unpack(in_runs[1])
+    token_log_prob = segments.unpack(in_runs[2].unsqueeze(-1)).squeeze(-1)
     weights = before if gate is None else gate(before)
-    token_log_prob = arithmetic.expect(weights, seen)
+    if weights is not before or observed is not None:
+        token_log_prob = arithmetic.expect(weights, seen)
     if mask is not None:
         token_log_prob = token_log_prob.masked_fill(~mask.to(seen.device), 0.0)
     return FilterResult(
@@ -150,35 +91,6 @@ def filter_sequence(
         log_starts,
         arithmetic.log(starts).exp() if arithmetic is LOG_ARITHMETIC else starts,
     )
-
-
-def _run_starts(
-    run_log_probs: Tensor,
-    log_initial: Tensor,
-    log_restart: Tensor | None,
-    log_transition: Tensor,
-    segments: Segments,
-    evidence: Tensor | None,
-    arithmetic: Arithmetic,
-) -> tuple[Tensor, Tensor]:
-    """run_log_probs [B, S, K] (sums of l over each run) -> log_starts [B, S, K], and the beliefs taken there."""
-    batch, count, num_states = run_log_probs.shape
-    log_belief = to_filter_dtype(log_initial).expand(batch, num_states)
-    again = log_belief if log_restart is None else to_filter_dtype(log_restart).expand(batch, num_states)
-    belief = arithmetic.take(log_belief, torch.zeros_like(segments.begins[:, 0]))
-    log_starts, starts = [], []
-    for run in range(count):
-        log_belief = arithmetic.log(belief)
-        crosses, restarts = segments.crosses[:, run], segments.restarts[:, run]
-        if bool(crosses.any()):
-            crossed = arithmetic.cross(belief, log_transition, None if evidence is None else evidence[:, run])
-            log_belief = torch.where(crosses.unsqueeze(1), crossed, log_belief)
-        if bool(restarts.any()):
-            log_belief = torch.where(restarts.unsqueeze(1), again, log_belief)
-        log_starts.append(log_belief)
-        starts.append(arithmetic.take(log_belief, segments.begins[:, run]))
-        belief = arithmetic.condition(starts[-1], run_log_probs[:, run])
-    return torch.stack(log_starts, dim=1), torch.stack(starts, dim=1)
 
 
 def where_true(wanted: Tensor | None, values: Tensor) -> Tensor:

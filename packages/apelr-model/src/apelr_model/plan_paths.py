@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from apelr_model.arithmetic import LogArithmetic, within_by_conditioning
 from apelr_model.belief import log_normalize
-from apelr_model.filter import LogArithmetic, filter_sequence
+from apelr_model.filter import filter_sequence
 from apelr_model.trellis import PlanTrellis
 
 __all__ = ["PlanPaths", "plan_path_log_prob", "sample_plans", "viterbi_plans"]
@@ -38,6 +39,10 @@ class _MaxArithmetic(LogArithmetic):
         """belief [..., K] -> [..., K] in the next chunk, reached by the best way."""
         ahead = (belief.unsqueeze(-1) + log_transition).amax(-2)
         return _best_at_zero(ahead if evidence is None else ahead + evidence)
+
+    def within(self, belief: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """belief [..., K], seen [..., L, K] -> before and after [..., L, K], and the best of the states [..., L]."""
+        return within_by_conditioning(self, belief, seen)
 
     def expect(self, gate: Tensor, token_log_probs: Tensor) -> Tensor:
         """gate [..., K], token_log_probs [..., K] -> [...], the best of the states."""

@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from apelr_model.arithmetic import LOG_ARITHMETIC
 from apelr_model.belief import condition, cross_boundary, to_filter_dtype
 from apelr_model.chunks import ChunkRule
 from apelr_model.commitment import ProbabilityArithmetic, gumbel_commitment
-from apelr_model.filter import LOG_ARITHMETIC, filter_sequence
+from apelr_model.filter import filter_sequence
 from apelr_model.gate import gate_weights, log_gate
 from apelr_model.plan_state import PlanReading, PlanState, state_after
 from apelr_model.policy import PlanPolicy

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 __all__ = ["Segments", "build_segments"]
 
@@ -27,6 +28,11 @@ class Segments(NamedTuple):
     """[R, S] bool: the run begins with the initial distribution of plans."""
     crosses: Tensor
     """[R, S] bool: a chunk boundary lies before the run."""
+    longest: int
+    """Targets in the longest run."""
+    lead: int | None
+    """Targets that the first run has less than the longest, where all rows are cut alike into runs of one length but
+    for the first and the last: packing is then padding and a view. None where they are not."""
 
     @property
     def runs(self) -> int:
@@ -38,30 +44,29 @@ class Segments(NamedTuple):
         """[R, S] bool: the run is the start of a chunk (not the rest of one, nor a filler)."""
         return self.restarts | self.crosses
 
-    @property
-    def regular(self) -> bool:
-        """True where all rows are cut alike into runs of one length, so that packing is a reshape."""
-        return len(self.length) == 1 and bool((self.length == self.length[0, 0]).all())
-
     def to(self, device: torch.device) -> "Segments":
         """The same on `device`."""
-        return Segments(*(tensor.to(device) for tensor in self))
+        number, offset, first, length, restarts, crosses = (tensor.to(device) for tensor in self[:6])
+        return Segments(number, offset, first, length, restarts, crosses, self.longest, self.lead)
 
     def pack(self, values: Tensor) -> Tensor:
-        """values [B, T, K] -> [B, S, longest run, K], zero where a run is shorter."""
-        longest = int(self.length.max())
-        if self.regular:
-            return values.reshape(len(values), self.runs, longest, values.shape[-1])
-        column = torch.arange(longest, device=self.first.device)
+        """values [B, T, K] -> [B, S, longest run, K], zero where a run is shorter: before the targets of a row's first
+        run where rows are cut evenly (`lead`), else after its targets."""
+        shape = (len(values), self.runs, self.longest, values.shape[-1])
+        if self.lead is not None:
+            behind = self.runs * self.longest - self.lead - values.shape[1]
+            return pad(values, (0, 0, self.lead, behind)).view(shape) if self.lead or behind else values.view(shape)
+        column = torch.arange(self.longest, device=self.first.device)
         inside = column < self.length.unsqueeze(2)  # [R, S, longest]
         position = torch.where(inside, self.first.unsqueeze(2) + column, 0)
-        packed = _rows(values, position.flatten(1)).reshape(len(values), self.runs, longest, values.shape[-1])
-        return packed.masked_fill(~inside.unsqueeze(-1), 0.0)
+        return _rows(values, position.flatten(1)).reshape(shape).masked_fill(~inside.unsqueeze(-1), 0.0)
 
     def unpack(self, values: Tensor) -> Tensor:
         """values [B, S, longest run, K] -> [B, T, K]."""
         flat = values.flatten(1, 2)
-        return flat if self.regular else _rows(flat, self.number * values.shape[2] + self.offset)
+        if self.lead is not None:
+            return flat[:, self.lead : self.lead + self.number.shape[1]]
+        return _rows(flat, self.number * self.longest + self.offset)
 
     def totals(self, values: Tensor) -> Tensor:
         """values [B, T, K] -> [B, S, K], summed over each run."""
@@ -88,7 +93,17 @@ def build_segments(*, restarts: Tensor, crosses: Tensor) -> Segments:
     flags[0, row, own - empty[row, target].long()] = restarts[row, target]
     flags[1, row, own] = crosses[row, target]
     offset = torch.arange(number.shape[1], device=number.device) - first.gather(1, number)
-    return Segments(number, offset, first, length, flags[0], flags[1])
+    return Segments(number, offset, first, length, flags[0], flags[1], *_grid(length))
+
+
+def _grid(length: Tensor) -> tuple[int, int | None]:
+    """length [R, S] -> the longest run, and what the first lacks of it where all between are that long."""
+    if len(length) > 1:
+        return int(length.max()), None
+    first, *others = length[0].tolist()
+    longest = max(first, *others, 0)
+    even = all(run == longest for run in others[:-1])
+    return longest, longest - first if even else None
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:

@@ -125,4 +125,4 @@ def _single_steps(enters: Tensor, restarts: Tensor) -> Segments:
     index = torch.arange(enters.shape[1], device=enters.device).expand_as(enters)
     crosses = enters.clone()
     crosses[:, 0] = False  # the first run starts from a belief for which this is done
-    return Segments(index, index * 0, index, torch.ones_like(index), restarts.expand_as(enters), crosses)
+    return Segments(index, index * 0, index, torch.ones_like(index), restarts.expand_as(enters), crosses, 1, 0)
