@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ sys.path.insert(0, str(FOLDER))
 
 import growth  # noqa: E402
 import measured  # noqa: E402
+import plot  # noqa: E402
 import reference  # noqa: E402
 import subjects  # noqa: E402
 import training_gru  # noqa: E402
@@ -20,6 +22,7 @@ import writing  # noqa: E402
 from apelr_cli.benchmark_timing import Figure, Times  # noqa: E402
 from apelr_model import V1Config, V2Config, build_model  # noqa: E402
 
+COLOURED = set(plot.COLOURS.values())
 CONFIGS = {
     "V1": V1Config(num_plan_states=3, chunk_size=4, token_dim=5, hidden_dim=7, num_layers=2, fusion_dim=6),
     "V1, no evidence": V1Config(num_plan_states=3, chunk_size=1, token_dim=5, hidden_dim=7, boundary_evidence=False),
@@ -77,6 +80,21 @@ def test_the_ratio_of_times_is_divided_by_that_of_the_operations():
 
 def test_the_exponent_of_a_power_is_found():
     assert growth.slope([2, 4, 8], [5 * x**1.5 for x in (2, 4, 8)]) == pytest.approx(1.5)
+
+
+def test_the_picture_is_small_and_has_every_curve():
+    points = {f"{kind}, {axis}": [[8, 1.0], [64, 9.0]] for kind in plot.TITLES for axis in "BTK"}
+    found = ElementTree.fromstring(plot.picture(points))
+    paths = [each for each in found.iter("{http://www.w3.org/2000/svg}path") if each.get("stroke") in COLOURED]
+    assert len(paths) == 9
+    assert len(plot.picture(points)) < 50_000
+
+
+def test_a_curve_of_slope_one_lies_on_the_diagonal():
+    assert plot.place(1, 1, 0) == (0, plot.TOP + plot.SIDE)
+    across, down = plot.place(10, 10, 0)
+    assert across == pytest.approx(plot.SIDE / 2)
+    assert down == pytest.approx(plot.TOP + plot.SIDE / 2)
 
 
 def test_the_sizes_are_those_of_the_page():

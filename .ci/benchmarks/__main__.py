@@ -64,7 +64,10 @@ def measure(name: str, chosen: argparse.Namespace) -> None:
     group = importlib.import_module(name)
     run = Run(chosen.rounds, chosen.clock, resolve_device(chosen.device))
     started = time.monotonic()
-    rows = [row.plain() for row in group.rows(run)]
+    rows = []
+    for row in group.rows(run):
+        rows.append(row.plain())
+        print(writing.line(rows[-1]), file=sys.stderr, flush=True)
     result = {
         "about": group.__doc__,
         "command": command(name, chosen),

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import plot
 from measured import UNITS, number
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -41,6 +42,7 @@ def section(name: str, group: dict[str, Any]) -> str:
         "| work | measured (quartiles) | target | |",
         "|---|---|---|---|",
         *map(line, group["rows"]),
+        *(["", f"![Growth of time and memory]({plot.PICTURE.name})"] if group["points"] else []),
     ]
     return "\n".join(lines)
 
@@ -74,3 +76,5 @@ def fill_page(found: dict[str, Any], order: list[str]) -> None:
         flags=re.DOTALL,
     )
     PAGE.write_text(filled, encoding="utf-8", newline="\n")
+    if "growth" in found["groups"]:
+        plot.PICTURE.write_text(plot.picture(found["groups"]["growth"]["points"]), encoding="utf-8", newline="\n")
