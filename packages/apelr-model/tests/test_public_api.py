@@ -16,13 +16,26 @@ import apelr_model
 FOLDER = Path(apelr_model.__file__).parent
 SOURCES = sorted(FOLDER.glob("*.py"))
 CORE = ["filter", "losses", "emissions", "planner", "planner_lm", "objective", "sampling", "generation", "scoring"]
-CORE += ["trellis", "posterior", "plan_paths", "streaming"]
-CORE += ["belief", "gate", "policy", "chunks", "segments", "context_gate", "plan_state", "planner_versions"]
+CORE += ["arithmetic", "chain", "trellis", "posterior", "plan_paths", "streaming"]
+CORE += [
+    "arithmetic",
+    "belief",
+    "chain",
+    "gate",
+    "policy",
+    "chunks",
+    "segments",
+    "context_gate",
+    "plan_state",
+    "planner_versions",
+]
 CORE += ["batch_statistics", "batches", "carried_plan"]
 PURE = [
+    "arithmetic",
     "assignment",
     "belief",
     "biased_log_probs",
+    "chain",
     "chunks",
     "commitment",
     "filter",
@@ -31,7 +44,7 @@ PURE = [
     "linear_log_probs",
     "losses",
 ]
-PURE += ["plan_matching", "plan_paths", "policy", "posterior", "rules", "segments", "slices", "trellis"]
+PURE += ["plain_forms", "plan_matching", "plan_paths", "policy", "posterior", "rules", "segments", "slices", "trellis"]
 PUBLIC = [
     "Checkpoint",
     "CheckpointError",
@@ -111,6 +124,7 @@ PUBLIC = [
     "mean_nll",
     "normalized_mutual_information",
     "pairwise_plans",
+    "plain_forms",
     "plan_path_log_prob",
     "plan_recovery",
     "plan_trellis",
@@ -283,7 +297,7 @@ def test_the_recursion_is_written_once():
             if isinstance(node, ast.FunctionDef) and node.name in once:
                 homes.setdefault(node.name, []).append(path.stem)
         # Beside the filter's sums over a chunk there are only counts, and the mass of likely tokens.
-        counts = ("filter", "segments", "batch_statistics", "sampling")
+        counts = ("arithmetic", "segments", "batch_statistics", "sampling")
         assert "cumsum" not in code_of(path.stem) or path.stem in counts, path.name
         assert "logsumexp" not in code_of(path.stem), path.name
     assert homes == {

@@ -19,6 +19,7 @@ from apelr_model.head_config import DenseHeadConfig, FactorizedHeadConfig
 from apelr_model.likelihood import MeanNLL, mean_nll
 from apelr_model.lookahead import PlanForecast
 from apelr_model.lookahead_skill import ForecastSkill, LookaheadSkill, lookahead_skill
+from apelr_model.plain_forms import plain_forms
 from apelr_model.plan_matching import (
     PlanComparison,
     adjusted_rand_index,
@@ -130,6 +131,7 @@ __all__ = [
     "mean_nll",
     "normalized_mutual_information",
     "pairwise_plans",
+    "plain_forms",
     "plan_path_log_prob",
     "plan_recovery",
     "plan_trellis",

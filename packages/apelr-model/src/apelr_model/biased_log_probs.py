@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from apelr_model.linear_log_probs import operands, with_bias
+from apelr_model.linear_log_probs import add_product, biased_product, operands
 from apelr_model.slices import slice_rows
 
 __all__ = ["LARGEST_BIAS", "biased_log_probs"]
@@ -49,7 +49,7 @@ class _BiasedLogProbs(torch.autograd.Function):
         log_totals = bias.new_empty(len(features), len(plan_bias))
         with torch.autocast(features.device.type, enabled=False):
             for rows in slice_rows(len(features), len(bias), limit):
-                base = _base(features[rows], weight, bias)
+                base = biased_product(features[rows], weight, bias)
                 chosen[rows] = base.gather(-1, targets[rows])
                 peak = base.amax(-1, keepdim=True)
                 log_totals[rows] = (base.sub_(peak).exp_() @ factors.T).log_() + peak
@@ -68,22 +68,17 @@ class _BiasedLogProbs(torch.autograd.Function):
         sums = torch.zeros_like(plan_bias)
         with torch.autocast(features.device.type, enabled=False):
             for rows in slice_rows(len(features), len(bias), ctx.limit):
-                base = _base(features[rows], weight, bias)
+                base = biased_product(features[rows], weight, bias)
                 peak = base.amax(-1, keepdim=True)
                 terms = base.sub_(peak).exp_()  # [n, V]
                 share = gradient[rows].sum(1) * (peak - log_totals[rows]).exp()  # [n, K]
-                sums += share.T @ terms
+                sums.addmm_(share.T, terms)
                 of_base = terms.mul_(share @ factors).neg_()
                 of_base.scatter_add_(-1, targets[rows], gradient[rows].sum(-1))
                 of_bias += of_base.sum(0)
                 of_products = of_base.to(weight.dtype)
                 of_features[rows] = of_products @ weight
-                of_weight += of_products.T @ features[rows]
+                add_product(of_weight, of_products.T, features[rows])
         of_plan = sums.mul_(factors).neg_()
         of_plan.T.index_add_(0, targets.flatten(), gradient.flatten(0, 1))
         return of_features, of_weight.to(weight.dtype), of_bias, of_plan, None, None
-
-
-def _base(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """features [n, D] -> logits without any plan [n, V] in the dtype of the bias, as a tensor of their own."""
-    return with_bias(features @ weight.T, bias)

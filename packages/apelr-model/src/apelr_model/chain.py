@@ -13,11 +13,12 @@ from torch.autograd.function import once_differentiable
 
 from apelr_model.arithmetic import LOG_ARITHMETIC, Arithmetic
 from apelr_model.belief import cross_boundary, log_normalize, to_filter_dtype
+from apelr_model.plain_forms import fast_forms
 from apelr_model.segments import Segments
 
 __all__ = ["run_starts", "starts_by_products", "starts_by_steps"]
 
-LEAST_LOG_TRANSITION = -200.0
+LEAST_LOG_TRANSITION = -200
 """Nats. A run's sum of weights falls by at most its least transition; float64 ends at e^-708."""
 
 
@@ -33,7 +34,8 @@ def run_starts(
     """run_log_probs [B, S, K] (sums of l over each run) -> log_starts [B, S, K], and the beliefs taken there."""
     log_first = to_filter_dtype(log_initial).expand(len(run_log_probs), -1)
     log_again = log_first if log_restart is None else to_filter_dtype(log_restart).expand_as(log_first)
-    if arithmetic is not LOG_ARITHMETIC or float(log_transition.detach().min()) < LEAST_LOG_TRANSITION:
+    by_products = arithmetic is LOG_ARITHMETIC and fast_forms()
+    if not (by_products and float(log_transition.detach().min()) >= LEAST_LOG_TRANSITION):  # by steps for NaN, too
         return starts_by_steps(run_log_probs, log_first, log_again, log_transition, segments, evidence, arithmetic)
     log_starts = starts_by_products(run_log_probs, log_first, log_again, log_transition, segments, evidence)
     return log_starts, log_starts
@@ -121,7 +123,7 @@ class _Messages(torch.autograd.Function):
         weights = (log_weights - peak.masked_fill_(peak == -torch.inf, 0.0)).exp_().contiguous()
         sums, messages = torch.empty_like(weights), torch.empty_like(weights)
         scales = ends.new_ones(*ends.shape[:2], 1)
-        every = max(1, int(LEAST_LOG_TRANSITION / float(transition.min().log().clamp(max=-1))))
+        every = int(LEAST_LOG_TRANSITION / min(-1.0, float(transition.min().log())))  # runs between two scalings
         message = torch.zeros_like(ends[0])
         each = zip(*(tensor.unbind(0) for tensor in (weights, ends, sums, messages, scales)), strict=True)
         for run, (weight, end, total, after, scale) in enumerate(each):

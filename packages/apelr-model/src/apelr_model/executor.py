@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
+from apelr_model.gru_sequence import gru_sequence
+from apelr_model.plain_forms import fast_forms
+
 __all__ = ["Carry", "Executor", "GRUExecutor"]
 
 Carry = Any
@@ -89,7 +92,9 @@ class GRUExecutor(Executor):
         """ids [B, S], carry [layers, B, D], lengths [B], restarts [B, S] -> hidden [B, S, D], carry [layers, B, D]."""
         start = self.initial_carry(len(ids)) if carry is None else carry
         if lengths is None and restarts is None:
-            hidden, after = self.gru(self.token_emb(ids), start)
+            embedded = self.token_emb(ids)
+            read = gru_sequence if _trains_on_cpu(embedded) and fast_forms() else nn.GRU.__call__
+            hidden, after = read(self.gru, embedded, start)
         else:
             hidden, after = self._read_segments(ids, start, lengths, restarts)
         return hidden, None if carry is None else after
@@ -126,3 +131,9 @@ class GRUExecutor(Executor):
         """The same at any context: three gates a layer, each a product with the layer's input and with its state."""
         below = [self.gru.input_size] + [self.hidden_dim] * (self.gru.num_layers - 1)
         return sum(2 * 3 * self.hidden_dim * (width + self.hidden_dim) for width in below)
+
+
+def _trains_on_cpu(embedded: Tensor) -> bool:
+    """Where PyTorch's own GRU is slow: a gradient is wanted, on a CPU, in the precision of the parameters."""
+    on_cpu = embedded.device.type == "cpu"
+    return on_cpu and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")

@@ -2,7 +2,7 @@
 
 The logits of all tokens are K times the size of an ordinary model's, and are needed twice: for the
 log-likelihoods, and, once the filter has turned those into a loss, for their gradient. They are made a slice
-of tokens at a time and made again in the backward pass, where they become their own gradient in place.
+of tokens at a time, and made again in the backward pass.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from apelr_model.slices import slice_rows
 
-__all__ = ["linear_log_probs", "operands", "with_bias"]
+__all__ = ["add_product", "biased_product", "linear_log_probs", "operands"]
 
 
 def linear_log_probs(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, limit: int) -> Tensor:
@@ -41,14 +41,27 @@ def operands(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return features.to(dtype), weight.to(dtype)
 
 
-def with_bias(products: Tensor, bias: Tensor) -> Tensor:
-    """products [..., V] + bias in the dtype of the bias, in place where that is theirs."""
-    return products.add_(bias) if products.dtype == bias.dtype else products + bias
+def biased_product(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """features [n, D], weight [M, D], bias [M] -> [n, M] in the dtype of the bias, as a tensor of its own."""
+    if features.dtype == bias.dtype:
+        return torch.addmm(bias, features, weight.T)
+    return (features @ weight.T).to(bias.dtype).add_(bias)
+
+
+def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total [A, B] += left [A, n] @ right [n, B], without a tensor for the product where the dtypes agree."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 def _logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """features [n, K, F] or [n, D] -> logits [n, K, V] in the dtype of the bias, as a tensor of their own."""
-    return with_bias((features.flatten(0, -2) @ weight.T).view(len(features), *bias.shape), bias)
+    if features.ndim == 2:
+        return biased_product(features, weight, bias.flatten()).view(len(features), *bias.shape)
+    products = (features.flatten(0, 1) @ weight.T).view(len(features), *bias.shape)
+    return products.add_(bias) if products.dtype == bias.dtype else products + bias
 
 
 class _LinearLogProbs(torch.autograd.Function):
@@ -57,36 +70,31 @@ class _LinearLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, limit: int) -> Tensor:
         log_probs = bias.new_empty(len(features), len(bias), targets.shape[1])
-        log_totals = bias.new_empty(len(features), len(bias), 1)
         with torch.autocast(features.device.type, enabled=False):
             for rows in slice_rows(len(features), bias.numel(), limit):
-                logits = _logits(features[rows], weight, bias)
-                chosen = logits.gather(-1, _index(targets[rows], len(bias)))
-                peak = logits.amax(-1, keepdim=True)
-                log_totals[rows] = logits.sub_(peak).exp_().sum(-1, keepdim=True).log_() + peak
-                log_probs[rows] = chosen - log_totals[rows]
-        ctx.save_for_backward(features, weight, bias, targets, log_totals)
+                every = _logits(features[rows], weight, bias).log_softmax(-1)
+                log_probs[rows] = every.gather(-1, _index(targets[rows], len(bias)))
+        ctx.save_for_backward(features, weight, bias, targets)
         ctx.limit = limit
         return log_probs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight, bias, targets, log_totals = ctx.saved_tensors
+        features, weight, bias, targets = ctx.saved_tensors
         of_features = torch.empty_like(features)
         of_weight = torch.zeros_like(weight, dtype=bias.dtype)
         of_bias = torch.zeros_like(bias)
         with torch.autocast(features.device.type, enabled=False):
             for rows in slice_rows(len(features), bias.numel(), ctx.limit):
                 scale = gradient[rows]
-                logits = _logits(features[rows], weight, bias)
-                of_logits = logits.sub_(log_totals[rows]).exp_().mul_(-scale.sum(-1, keepdim=True))
+                of_logits = _logits(features[rows], weight, bias).softmax(-1).mul_(-scale.sum(-1, keepdim=True))
                 of_logits.scatter_add_(-1, _index(targets[rows], len(bias)), scale)
                 of_bias += of_logits.sum(0)
                 read = features[rows].flatten(0, -2)  # [n * K, F] or [n, D]
                 flat = of_logits.view(len(read), -1).to(weight.dtype)  # [n * K, V] or [n, K * V]
                 of_features[rows] = (flat @ weight).view_as(features[rows])
-                of_weight += flat.T @ read
+                add_product(of_weight, flat.T, read)
         return of_features, of_weight.to(weight.dtype), of_bias, None, None
 
 
