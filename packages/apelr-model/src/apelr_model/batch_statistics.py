@@ -68,16 +68,20 @@ def read_batch(
     if not model.training:
         refuse_nan(reading, valid)
     filtered = reading.filtered
-    on_filter = valid.to(filtered.log_belief.device)
     refuse_impossible(filtered.token_log_prob)
+
+    def of_targets(values: Tensor) -> Tensor:
+        """values [B, T, ...] -> [N, ...]; a view where there is no padding."""
+        return values[valid.to(values.device)] if padded else values.flatten(0, 1)
+
     return BatchStatistics(
         batch,
         reading,
-        -filtered.token_log_prob[on_filter],
-        reading.hidden[valid],
-        filtered.log_belief[on_filter],
-        filtered.log_gate[on_filter],
-        filtered.log_belief_after[on_filter],
+        -of_targets(filtered.token_log_prob),
+        of_targets(reading.hidden),
+        of_targets(filtered.log_belief),
+        of_targets(filtered.log_gate),
+        of_targets(filtered.log_belief_after),
     )
 
 

@@ -188,9 +188,10 @@ class FilterPlanner(Planner):
             chunk_sum = chunk_sum.masked_fill(complete, 0.0)
         if policy.freeze_after is not None:
             crosses = crosses & (state.position < policy.freeze_after)
-        log_transition = self.log_transition()
-        crossed = cross_boundary(state.log_belief, log_transition, self.evidence(summary))
-        log_belief = torch.where(crosses.to(crossed.device).unsqueeze(-1), crossed, state.log_belief)
+        log_transition, log_belief = self.log_transition(), state.log_belief
+        if bool(crosses.any()):  # most steps lie inside a chunk
+            crossed = cross_boundary(log_belief, log_transition, self.evidence(summary))
+            log_belief = torch.where(crosses.to(crossed.device).unsqueeze(-1), crossed, log_belief)
         entered = PlanState(log_belief, state.position, chunk_sum)
         return entered, log_gate(log_belief, log_transition, policy)
 
