@@ -2,14 +2,14 @@ import pytest
 
 from apelr_cli.run_config import RunConfig, differences, to_plain
 from apelr_cli.train_config import ControlTrainConfig, V1TrainConfig, V2TrainConfig
-from apelr_model import TransformerLMConfig, V1Config, V2Config, V2LossWeights
+from apelr_model import TransformerConfig, TransformerLMConfig, V1Config, V2Config, V2LossWeights
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"seq_len": 0}, "seq_len must be >= 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be auto or >= 1, got 0"),
         ({"log_interval": 0}, "log_interval must be >= 1, got 0"),
         ({"eval_interval": 0}, "eval_interval must be >= 1, got 0"),
         ({"save_interval": 0}, "save_interval must be >= 1, got 0"),
@@ -108,3 +108,21 @@ def test_differences_of_lists_of_sections_name_the_entry():
         "data.sources[1].source: storyworld -> not set",
     ]
     assert differences({"sources": []}, {"sources": []}) == []
+
+
+def test_a_measured_batch_size_has_room_for_every_micro_batch_and_is_no_number_yet() -> None:
+    config = RunConfig(train=V2TrainConfig(batch_size="auto", grad_accum_steps=8))
+    with pytest.raises(
+        ValueError, match=r"^train\.batch_size is auto, which only a training run measures: give a number$"
+    ):
+        _ = config.train.rows_per_step
+    assert V2TrainConfig(batch_size=7).rows_per_step == 7
+
+
+def test_compiled_training_is_for_transformers() -> None:
+    transformer = V2Config(executor=TransformerConfig(num_heads=4))
+    assert RunConfig(model=transformer, train=V2TrainConfig(compile=True)).train.compile
+    with pytest.raises(
+        ValueError, match=r"^train\.compile must be false when model\.executor\.type is gru: PyTorch compiles"
+    ):
+        RunConfig(train=V2TrainConfig(compile=True))

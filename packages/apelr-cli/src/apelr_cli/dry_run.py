@@ -10,6 +10,7 @@ from apelr_cli.model_size import describe_costs
 from apelr_cli.resuming import plan_run
 from apelr_cli.run_config import RunConfig
 from apelr_cli.run_folder import RunFolder
+from apelr_cli.train_config import TrainLoop
 from apelr_data import TokenCache
 from apelr_model import V1Config, V2Config, build_model, count_costs
 
@@ -41,11 +42,7 @@ def describe_run(
     warnings: list[str] = []
     check_text_fits_memory(data, warnings.append)
     yield from (f"           {warning}" for warning in warnings)
-    targets = train.batch_size * train.seq_len
-    yield (
-        f"training   steps to {train.max_steps:,}, {train.batch_size} rows of {train.seq_len} targets each: "
-        f"{targets:,} targets a step, {targets * train.max_steps:,} in all"
-    )
+    yield f"training   steps to {train.max_steps:,}, {_targets(train)}"
     yield f"           {train.grad_accum_steps} micro-batch(es) a step, {train.precision}, on {device}"
     state = 16 * sum(costs.parameters.values()) / 2**20
     yield f"memory     {state:,.0f} MiB for parameters, gradients and optimizer, activations aside"
@@ -62,3 +59,13 @@ def describe_run(
         yield f"folder     {folder.path}: would be {'cleared of its run' if force and folder.path.exists() else 'made'}"
     if plan.origin:
         yield f"starts     from {origin}, at step {plan.origin.step}"
+
+
+def _targets(train: TrainLoop) -> str:
+    if train.batch_size == "auto":
+        return f"as many rows of {train.seq_len} targets each as fit into memory: the run will measure it"
+    targets = train.batch_size * train.seq_len
+    return (
+        f"{train.batch_size} rows of {train.seq_len} targets each: "
+        f"{targets:,} targets a step, {targets * train.max_steps:,} in all"
+    )

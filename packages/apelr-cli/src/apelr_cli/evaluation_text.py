@@ -123,7 +123,7 @@ def find_text(
         stream, origin = _split_stream(config, loaded.tokenizer, request.split, say)
     seq_len = max(1, min(request.seq_len or config.train.seq_len, len(stream.ids) - 1))  # a row costs its width
     longer = max(1.0, seq_len / config.train.seq_len)
-    batch_size = request.batch_size or max(1, math.floor(config.train.batch_size / longer))
+    batch_size = request.batch_size or max(1, math.floor(config.train.rows_per_step / longer))
     rows = Rows(stream, seq_len, document_mask=config.data.document_mask)
     return EvaluationText(
         stream,

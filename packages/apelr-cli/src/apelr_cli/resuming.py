@@ -1,11 +1,12 @@
 """Taking up a run where it stopped (`--resume`), and starting a new one from a checkpoint (`train.resume_from`)."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from apelr_cli.row_feed import check_row_feed
 from apelr_cli.run_config import RunConfig, differences, to_plain
 from apelr_cli.run_folder import RunError, RunFolder
 from apelr_data import open_corpus
@@ -13,8 +14,12 @@ from apelr_model import Checkpoint, Trainer, V2Config, check_arithmetic, load_ch
 
 __all__ = ["RunPlan", "check_same_data", "plan_run", "restore", "start_from"]
 
-MOVABLE = ("train.out_dir", "data.token_cache", "data.token_cache_dir", "data.reuse_token_cache")
-"""Between two parts of a run its folder may be moved, and its ids may be kept elsewhere; nothing else may change."""
+MOVABLE = (
+    *("train.out_dir", "data.token_cache", "data.token_cache_dir", "data.reuse_token_cache"),
+    *("train.num_workers", "train.prefetch_factor", "train.persistent_workers", "train.pin_memory"),
+)
+"""Between two parts of a run its folder may be moved, its ids kept elsewhere and its rows fetched otherwise, which
+gives the same ones; nothing else may change."""
 
 
 def find_resumed(folder: RunFolder, resume: str) -> Checkpoint | None:
@@ -83,6 +88,8 @@ def start_from(trainer: Trainer, checkpoint: Checkpoint, config: RunConfig) -> l
 class RunPlan(NamedTuple):
     """What a run starts from; nothing has been written or changed yet."""
 
+    config: RunConfig
+    """The run's; a batch size of auto is the number that the run to go on with has measured."""
     resumed: Checkpoint | None
     """The checkpoint of this very run to go on from."""
     origin: Checkpoint | None
@@ -97,15 +104,24 @@ def plan_run(config: RunConfig, folder: RunFolder, device: torch.device, *, resu
     Raises ValueErrors with one line: precision, missing text, the state of the folder, checkpoints that do not fit.
     """
     check_arithmetic(config.train, device)
+    check_row_feed(config.train, device)
     open_corpus(config.data, seed=config.seed)  # looks files up; asks no network
     if resume:
         resumed = find_resumed(folder, resume)
         if resumed:
+            config = _with_measured_batch_size(config, resumed)
             check_same_run(resumed, config)
-            return RunPlan(resumed, None, resumed.step >= config.train.max_steps and folder.is_finished)
+            return RunPlan(config, resumed, None, resumed.step >= config.train.max_steps and folder.is_finished)
     elif not force:
         folder.refuse_unless_empty()
-    return RunPlan(None, _find_origin(config) if config.train.resume_from else None, False)
+    return RunPlan(config, None, _find_origin(config) if config.train.resume_from else None, False)
+
+
+def _with_measured_batch_size(config: RunConfig, checkpoint: Checkpoint) -> RunConfig:
+    measured = checkpoint.run_config.get("train", {}).get("batch_size")
+    if config.train.batch_size != "auto" or not isinstance(measured, int):
+        return config
+    return replace(config, train=replace(config.train, batch_size=measured))
 
 
 def _find_origin(config: RunConfig) -> Checkpoint:

@@ -50,7 +50,7 @@ class RunConfig:
                 "train.batch_size",
                 train.batch_size,
                 f">= train.grad_accum_steps ({train.grad_accum_steps}), a row for every micro-batch",
-                train.batch_size >= train.grad_accum_steps,
+                train.batch_size == "auto" or train.batch_size >= train.grad_accum_steps,
             ),
             (
                 "train.planner_lr_scale",

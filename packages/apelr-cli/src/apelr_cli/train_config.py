@@ -1,7 +1,7 @@
 """`TrainConfig`: the `train` section of a run, in the form that belongs to its model version."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from apelr_model import LossWeights, NoLossWeights, OptimConfig, V1LossWeights, V2LossWeights
 
@@ -20,8 +20,9 @@ class TrainLoop(OptimConfig):
     """T, target tokens in a row."""
     stride: int | None = None
     """Tokens from one row's start to the next; null for `seq_len`, so that rows do not overlap."""
-    batch_size: int = 32
-    """Rows that an optimizer step sees in all, over every micro-batch."""
+    batch_size: int | Literal["auto"] = 32
+    """Rows that an optimizer step sees in all, over every micro-batch; auto for as many as fit into memory, measured
+    when the run starts and kept in its config."""
     log_interval: int = 10
     """Steps between two progress lines and lines of metrics.jsonl."""
     eval_interval: int = 200
@@ -38,13 +39,22 @@ class TrainLoop(OptimConfig):
     """Steps between two checkpoints; there is always one at step 0 and one at the end."""
     resume_from: str | None = None
     """Checkpoint or run folder that a new run starts from: model, optimizer and step go on under this config."""
+    num_workers: int = 0
+    """Processes that fetch rows ahead of the steps, for training and for evaluations; 0: the run's own, as needed."""
+    prefetch_factor: int | None = None
+    """Batches that each worker fetches ahead; null for 2 where there are workers."""
+    persistent_workers: bool = False
+    """Whether the workers of evaluations wait for the next one in place of being started anew for each."""
+    pin_memory: bool = False
+    """Whether batches wait in page-locked memory, from which CUDA copies them while it computes."""
 
     def rules(self) -> list[Rule]:
         """Every rule on the fields, with whether it holds."""
-        counts = ("seq_len", "batch_size", "log_interval", "eval_interval", "preview_tokens", "save_interval")
+        counts = ("seq_len", "log_interval", "eval_interval", "preview_tokens", "save_interval")
         return [
             *super().rules(),
             *[(name, getattr(self, name), ">= 1", getattr(self, name) >= 1) for name in counts],
+            ("batch_size", self.batch_size, "auto or >= 1", self.batch_size == "auto" or self.batch_size >= 1),
             ("out_dir", self.out_dir, "null or the name of a folder", self.out_dir != ""),
             (
                 "stride",
@@ -55,7 +65,27 @@ class TrainLoop(OptimConfig):
             ("val_batches", self.val_batches, "null or >= 1", self.val_batches is None or self.val_batches >= 1),
             ("preview_interval", self.preview_interval, ">= 0", self.preview_interval >= 0),
             ("resume_from", self.resume_from, "null or a checkpoint", self.resume_from != ""),
+            ("num_workers", self.num_workers, ">= 0", self.num_workers >= 0),
+            (
+                "prefetch_factor",
+                self.prefetch_factor,
+                "null or >= 1, and null when num_workers is 0: without workers nothing is fetched ahead",
+                self.prefetch_factor is None or (self.prefetch_factor >= 1 and self.num_workers > 0),
+            ),
+            (
+                "persistent_workers",
+                self.persistent_workers,
+                "false when num_workers is 0",
+                not self.persistent_workers or self.num_workers > 0,
+            ),
         ]
+
+    @property
+    def rows_per_step(self) -> int:
+        """`batch_size` as a number. Raises ValueError where it is auto and has not been measured yet."""
+        if self.batch_size == "auto":
+            raise ValueError("train.batch_size is auto, which only a training run measures: give a number")
+        return self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
@@ -12,12 +13,14 @@ from torch import Tensor
 from apelr_cli.known_plans import KnownPlans
 from apelr_cli.prepared_text import PreparedText, Progress, prepare_text
 from apelr_cli.row_batches import row_batches
+from apelr_cli.row_feed import RowFeed
 from apelr_cli.run_config import RunConfig
+from apelr_cli.train_config import TrainLoop
 from apelr_data import Batch, DataError, LaneOrder, RowOrder, Rows, Split, TokenStream, compression_baselines
 from apelr_model import LabelledBatch, TokenBatch
 from apelr_tokenizers import Tokenizer
 
-__all__ = ["TrainingData", "prepare_data"]
+__all__ = ["TrainingData", "arrange_rows", "prepare_data"]
 
 BASELINE_LIMIT = 8 * 2**20
 """Largest text, in bytes, that general compressors are run on for comparison."""
@@ -35,7 +38,8 @@ class TrainingData:
     """Whether training rows hand their belief on to the rows after them."""
     carry_in_evaluation: bool
     """Whether validation rows do."""
-    batch_size: int
+    settings: TrainLoop
+    """How many rows make a batch, and how they are fetched."""
     max_validation_tokens: int | None
     """The cap on the validation ids; None for no limit."""
 
@@ -54,18 +58,33 @@ class TrainingData:
         """The validation ids."""
         return self.text.streams["validation"]
 
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        return self.settings.rows_per_step
+
     def train_batch(self, step: int) -> tuple[TokenBatch, int]:
         """The rows of optimizer step `step` (0 is the first), and the UTF-8 bytes their targets stand for."""
-        rows = self.order.indices(step * self.batch_size, self.batch_size)
-        batch = self.train.batch(rows)
-        goes_on = None
-        if self.carry_belief and isinstance(self.order, LaneOrder):
-            goes_on = torch.from_numpy(self.order.continues(step * self.batch_size, self.batch_size))
-        return to_token_batch(batch, goes_on), int(batch.byte_counts.sum())
+        return _rows_of_step(step, self.train, self.order, self.batch_size, self.carry_belief)
+
+    def train_batches(self, steps: range) -> Iterator[tuple[TokenBatch, int]]:
+        """`train_batch` of each step, fetched as the settings say."""
+        fetch = partial(
+            _rows_of_step,
+            rows=self.train,
+            order=self.order,
+            batch_size=self.batch_size,
+            carry_belief=self.carry_belief,
+        )
+        return RowFeed(fetch, self.settings).over(steps)
 
     def validation_batches(self, limit: int | None) -> Iterator[TokenBatch]:
-        """The first `limit` batches of the validation rows in order (None: all)."""
-        return (to_token_batch(self.validation.batch(rows), goes_on) for rows, goes_on in self._validation_rows(limit))
+        """The first `limit` batches of the validation rows in order (None: all), fetched as the settings say."""
+        return self._validation_feed.over(self._validation_rows(limit))
+
+    @cached_property
+    def _validation_feed(self) -> RowFeed[TokenBatch]:
+        return RowFeed(partial(_rows_of_batch, rows=self.validation), self.settings)
 
     def labelled_validation_batches(self, known: KnownPlans, limit: int | None) -> Iterator[LabelledBatch]:
         """The same batches, with the plan of each target."""
@@ -73,8 +92,15 @@ class TrainingData:
         return known.label(self.validation, numbers, self.validation_batches(limit))
 
     def validation_bytes(self, limit: int | None) -> int:
-        """The UTF-8 bytes that the targets of `validation_batches(limit)` stand for."""
-        return sum(int(self.validation.batch(rows).byte_counts.sum()) for rows, _ in self._validation_rows(limit))
+        """The UTF-8 bytes that the targets of `validation_batches(limit)` stand for; counted once."""
+        if limit not in self._bytes_of:
+            batches = (self.validation.batch(rows) for rows, _ in self._validation_rows(limit))
+            self._bytes_of[limit] = sum(int(batch.byte_counts.sum()) for batch in batches)
+        return self._bytes_of[limit]
+
+    @cached_property
+    def _bytes_of(self) -> dict[int | None, int]:
+        return {}
 
     def _validation_rows(self, limit: int | None) -> Iterator[tuple[list[int], bool | None]]:
         return islice(row_batches(len(self.validation), self.batch_size, carried=self.carry_in_evaluation), limit)
@@ -134,8 +160,15 @@ def prepare_data(
 
     Raises DataError and TokenizerError (ValueErrors with one line).
     """
+    text = prepare_text(
+        config.data, config.tokenizer, seed=config.seed, tokenizer=tokenizer, say=say, progress=progress
+    )
+    return arrange_rows(config, text)
+
+
+def arrange_rows(config: RunConfig, text: PreparedText) -> TrainingData:
+    """The ids of both splits as rows. Raises DataError where there are too few."""
     data, train = config.data, config.train
-    text = prepare_text(data, config.tokenizer, seed=config.seed, tokenizer=tokenizer, say=say, progress=progress)
     rows = Rows(text.streams["train"], train.seq_len, train.stride, document_mask=data.document_mask)
     return TrainingData(
         text=text,
@@ -144,15 +177,31 @@ def prepare_data(
         order=_order(config, len(rows)),
         carry_belief=config.carries,
         carry_in_evaluation=config.carries_in_evaluation,
-        batch_size=train.batch_size,
+        settings=train,
         max_validation_tokens=data.max_val_tokens,
     )
 
 
 def _order(config: RunConfig, rows: int) -> RowOrder | LaneOrder:
     if config.data.order == "contiguous":
-        return LaneOrder(rows, config.train.batch_size, config.seed, run=config.data.lane_rows)
+        return LaneOrder(rows, config.train.rows_per_step, config.seed, run=config.data.lane_rows)
     return RowOrder(rows, config.seed)
+
+
+def _rows_of_step(
+    step: int, rows: Rows, order: RowOrder | LaneOrder, batch_size: int, carry_belief: bool
+) -> tuple[TokenBatch, int]:
+    first = step * batch_size
+    batch = rows.batch(order.indices(first, batch_size))
+    goes_on = None
+    if carry_belief and isinstance(order, LaneOrder):
+        goes_on = torch.from_numpy(order.continues(first, batch_size))
+    return to_token_batch(batch, goes_on), int(batch.byte_counts.sum())
+
+
+def _rows_of_batch(numbers: tuple[list[int], bool | None], rows: Rows) -> TokenBatch:
+    """The rows of these numbers; do they go on from the batch before?"""
+    return to_token_batch(rows.batch(numbers[0]), numbers[1])
 
 
 def to_token_batch(batch: Batch, goes_on: bool | Tensor | None = None) -> TokenBatch:

@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apelr_cli.evaluation_output import planner_report
-from apelr_cli.gold_output import recovery_report
-from apelr_cli.known_plans import TextOrigin, find_known_plans
-from apelr_cli.plan_choice import has_chain
 from apelr_cli.reporting import Reporter
+from apelr_cli.row_feed import WaitingTime, worker_errors
 from apelr_cli.run_config import RunConfig, to_plain, to_yaml
 from apelr_cli.run_folder import RunFolder, environment
 from apelr_cli.signals import StopRequest, StopTraining
 from apelr_cli.training_data import TrainingData
+from apelr_cli.training_diagnostics import planner_diagnostics_of_run
 from apelr_model import (
     Checkpoint,
     Evaluation,
@@ -25,7 +23,6 @@ from apelr_model import (
     count_costs,
     evaluate,
     generate,
-    read_gold_chunks,
     save_checkpoint,
 )
 
@@ -50,6 +47,7 @@ class TrainingRun:
         self.folder = folder
         self.reporter = reporter
         self.stop = stop
+        self.waiting = WaitingTime()
         self._saved_step: int | None = None
         self._tokenizer_text = data.tokenizer.to_text()
         self._data_identity = data.identity()  # a digest of all tokens: once a run, not once a save
@@ -88,27 +86,36 @@ class TrainingRun:
 
         Raises StopTraining after a signal, with a checkpoint of the last finished step written.
         """
-        train = self.config.train
         try:
-            self._evaluate_if_missed()
-            while self.trainer.step < train.max_steps:
-                self.stop.check()
-                batch, text_bytes = self.data.train_batch(self.trainer.step)
-                report = self.trainer.train_step(batch.to(self.trainer.model.device))
-                self._log(report, text_bytes)
-                if report.step % train.save_interval == 0 or report.step == train.max_steps:
-                    self.save()
-                if report.step % train.eval_interval == 0 and report.step < train.max_steps:
-                    self._evaluate()
-                if train.preview_interval and report.step % train.preview_interval == 0:
-                    self._preview()
-            return self._finish()
+            with worker_errors():
+                self._evaluate_if_missed()
+                self._train()
+                return self._finish()
         except StopTraining as stopped:
             if stopped.at_safe_point:
                 self.save_if_new()
             raise
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; the newest checkpoint is of step {self._saved_step}") from error
+
+    def _train(self) -> None:
+        """The steps that are left, and between them what their intervals say."""
+        train = self.config.train
+        batches = self.data.train_batches(range(self.trainer.step, train.max_steps))
+        while self.trainer.step < train.max_steps:
+            self.stop.check()
+            self.waiting.step_begins()
+            batch, text_bytes = next(batches)
+            self.waiting.rows_are_there()
+            report = self.trainer.train_step(batch.to(self.trainer.model.device))
+            self.waiting.step_ends()
+            self._log(report, text_bytes)
+            if report.step % train.save_interval == 0 or report.step == train.max_steps:
+                self.save()
+            if report.step % train.eval_interval == 0 and report.step < train.max_steps:
+                self._evaluate()
+            if train.preview_interval and report.step % train.preview_interval == 0:
+                self._preview()
 
     def save(self) -> None:
         """Write a checkpoint of the trainer as it stands."""
@@ -153,6 +160,7 @@ class TrainingRun:
                 "grad_norm": report.grad_norm,
                 "usage": report.usage,
                 "tokens_per_second": speed,
+                "waiting_for_rows": self.waiting.share_since_last(),
             }
         )
 
@@ -195,43 +203,22 @@ class TrainingRun:
         self.reporter.evaluation(self.trainer.step, found)
         self.stop.check()
         references = self.data.references()
-        self._write_diagnostics()
+        report = planner_diagnostics_of_run(self.config, self.trainer.model, self.data, self.reporter, self.stop)
+        self.folder.write_json("planner_eval.json", {"step": self.trainer.step, **report})
         self.folder.append_metrics({"kind": "final", "step": self.trainer.step, **found._asdict()})
         content: Mapping[str, Any] = {
             "step": self.trainer.step,
             "validation": found._asdict(),
             "tokenizer_lossless": self.data.tokenizer.lossless,
             "references_bits_per_byte": references,
+            "waiting_for_rows": self.waiting.share,
             "final_evaluation_seconds": round(time.monotonic() - started, 3),
         }
         self.folder.write_json("metrics.json", content)
+        self.reporter.say(f"waited for rows {self.waiting.share:.2%} of the time of the training steps")
         for name, bits in references.items():
             self.reporter.say(f"for comparison, the same text: {name} {bits:.3f} bits/byte")
         return found
-
-    def _write_diagnostics(self) -> None:
-        """What the planner is worth on held-out text, on as many batches as a periodic evaluation reads."""
-        limit = self.config.train.val_batches
-        batches = self.stop.watch(self.data.validation_batches(limit))
-        text_bytes = self.data.validation_bytes(limit)
-        report = planner_report(self.trainer.model, batches, self.data.tokenizer, text_bytes=text_bytes)
-        report.update(self._recovery(limit))
-        self.folder.write_json("planner_eval.json", {"step": self.trainer.step, **report})
-
-    def _recovery(self, limit: int | None) -> dict[str, Any]:
-        """How well the plans of a corpus that knows them were found in the same text; nothing elsewhere."""
-        corpus, model = self.data.text.corpus, self.trainer.model
-        if not corpus.plan_names or not has_chain(model) or model.num_plan_states == 1:
-            return {}
-        try:
-            origin = TextOrigin(corpus, "validation", self.config)
-            known = find_known_plans(origin, self.data.validation_stream, model.chunks)
-            batches = self.stop.watch(self.data.labelled_validation_batches(known, limit))
-            chunks = read_gold_chunks(model, batches)
-        except ValueError as error:  # too little text to say anything is no reason to lose a finished run's figures
-            self.reporter.say(f"no comparison with the known plans: {error}")
-            return {}
-        return {"recovery": recovery_report(chunks, known.names, true_transition=known.true_transition)}
 
 
 def _with_total(parts: Mapping[str, float]) -> dict[str, float]:

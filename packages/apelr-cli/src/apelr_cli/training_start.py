@@ -1,19 +1,23 @@
 """Setting a run up in reading order: folder, checkpoint, tokenizer, data, model, trainer; then the loop."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from apelr_cli.auto_batch import measure_batch_size
 from apelr_cli.model_size import describe_costs
 from apelr_cli.model_tokenizer import find_tokenizer
 from apelr_cli.packing_progress import packing_progress
+from apelr_cli.prepared_text import PreparedText, prepare_text
 from apelr_cli.reporting import Reporter
 from apelr_cli.resuming import RunPlan, check_same_data, plan_run, restore, start_from
 from apelr_cli.run_config import RunConfig
 from apelr_cli.run_folder import RunFolder
 from apelr_cli.signals import StopRequest, StopTraining
-from apelr_cli.training_data import TrainingData, prepare_data
+from apelr_cli.training_data import TrainingData, arrange_rows
 from apelr_cli.training_run import TrainingRun
+from apelr_data import Rows
 from apelr_model import Trainer, build_model, count_costs
 
 __all__ = ["train_run"]
@@ -27,6 +31,7 @@ def train_run(
     0: finished; 128 + signal: stopped and saved. Raises ValueErrors with one line for what the user can mend.
     """
     plan = plan_run(config, folder, device, resume=resume, force=force)
+    config = plan.config
     first_step = plan.resumed.step if plan.resumed else plan.origin.step if plan.origin else 0
     reporter = Reporter(max_steps=config.train.max_steps, first_step=first_step, quiet=quiet)
     if plan.is_finished:
@@ -71,7 +76,11 @@ def _set_up(
     sources = " + ".join(part.source for part in config.data.parts())
     reporter.say(f"preparing {sources} on {device}")
     with packing_progress(config.data, reporter.console, quiet=reporter.quiet) as progress:
-        data = prepare_data(config, tokenizer, say=reporter.say, progress=progress)
+        text = prepare_text(
+            config.data, config.tokenizer, seed=config.seed, tokenizer=tokenizer, say=reporter.say, progress=progress
+        )
+    config = _with_batch_size(config, text, device, reporter)
+    data = arrange_rows(config, text)
     reporter.say(_describe(data))
     reporter.lossless = data.tokenizer.lossless
     torch.manual_seed(config.seed)
@@ -88,6 +97,17 @@ def _set_up(
         for line in changed:
             reporter.say(f"  {line}")
     return TrainingRun(config, trainer, data, folder, reporter, stop)
+
+
+def _with_batch_size(config: RunConfig, text: PreparedText, device: torch.device, reporter: Reporter) -> RunConfig:
+    """The config with a number for a batch size of auto; measured before the run's own model takes memory."""
+    if config.train.batch_size != "auto":
+        return config
+    train = config.train
+    rows = Rows(text.streams["train"], train.seq_len, train.stride, document_mask=config.data.document_mask)
+    measured = measure_batch_size(config, text.tokenizer.vocab_size, rows, device)
+    reporter.say(str(measured))
+    return replace(config, train=replace(train, batch_size=measured.rows))
 
 
 def _describe(data: TrainingData) -> str:

@@ -4,14 +4,17 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from click.testing import Result
 
+from apelr_cli import training_data
 from apelr_cli.config_reader import load_run_config
 from apelr_model import load_checkpoint, save_checkpoint
 
@@ -443,7 +446,7 @@ def test_a_dry_run_refuses_what_a_run_refuses_before_any_text_is_read(
     def read(*arguments: object) -> None:
         raise AssertionError("text was read")
 
-    monkeypatch.setattr("apelr_cli.training_start.prepare_data", read)
+    monkeypatch.setattr("apelr_cli.training_start.prepare_text", read)
     flags = [part for setting in settings for part in ("--set", setting)]
     refusals = [train("--out", tmp_path / "run", *flags, *extra) for extra in ((), ("--dry-run",))]
     assert [result.exit_code for result in refusals] == [1, 1]
@@ -533,4 +536,130 @@ def test_a_missing_device_is_an_error(train: Train, tmp_path: Path) -> None:
     result = train("--out", tmp_path / "run", "--set", f"device={missing}")
     assert result.exit_code == 1
     assert missing in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+FETCHED = [
+    ("train.num_workers=1",),
+    ("train.num_workers=2", "train.prefetch_factor=1", "train.persistent_workers=true"),
+]
+"""Ways of fetching rows by workers."""
+TEXTS = [(), ("data.token_cache=true",), ("data.order=contiguous", "train.carry_belief=true", "train.seq_len=8")]
+"""Rows in a seeded order from memory and from files, and rows that go on from one another."""
+
+
+def settings(*changes: str) -> list[str]:
+    return [word for change in changes for word in ("--set", change)]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_run_that_workers_feed_is_the_same_bit_for_bit_stopped_and_taken_up_with_others(
+    train: Train, tmp_path: Path, signal_at_step: Callable[..., None], text: tuple[str, ...]
+) -> None:
+    text = (*text, f"data.token_cache_dir={tmp_path / 'cache'}")
+    plain, fed = tmp_path / "plain", tmp_path / "fed"
+    assert train("--out", plain, *settings(*text)).exit_code == 0
+    signal_at_step(5, signal.SIGTERM)
+    assert train("--out", fed, *settings(*text, *FETCHED[0])).exit_code == 143
+    assert load_checkpoint(fed).step == 5
+    resumed = train("--out", fed, "--resume", "auto", *settings(*text, *FETCHED[1]))
+    assert resumed.exit_code == 0, resumed.output
+    assert_same_state(plain, fed)
+    assert same_losses(plain, fed)
+    finals = [json.loads((run / "metrics.json").read_text(encoding="utf-8"))["validation"] for run in (plain, fed)]
+    assert finals[0] == finals[1]
+
+
+def test_a_signal_to_all_processes_of_a_run_saves_and_leaves_no_process(
+    start_apelr: Callable[..., Any], config_file: Path, tmp_path: Path
+) -> None:
+    """As a terminal and a scheduler send it."""
+    run = tmp_path / "run"
+    changes = settings("train.num_workers=2", "train.max_steps=100000", "train.preview_interval=0")
+    process = start_apelr("train", "--config", config_file, "--out", run, *changes, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 143, said.decode()
+    assert b"Traceback" not in said
+    assert b"stopped by SIGTERM; go on with --resume auto" in said
+    assert load_checkpoint(run).step >= 1
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_a_dead_worker_ends_the_run_in_one_line(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(step: int, **rest: object) -> None:
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(step, **rest)
+
+    original = training_data._rows_of_step
+    monkeypatch.setattr(training_data, "_rows_of_step", fetch)
+    result = train("--out", tmp_path / "run", *settings("train.num_workers=1", "train.prefetch_factor=1"))
+    assert result.exit_code == 1
+    assert "Error: a process that fetches rows has died" in result.stderr.splitlines()[-1]
+    assert load_checkpoint(tmp_path / "run").step == 3
+
+
+def test_how_long_the_steps_wait_for_rows_is_written_down(train: Train, tmp_path: Path) -> None:
+    result = train("--out", tmp_path / "run")
+    shares = [line["waiting_for_rows"] for line in metrics(tmp_path / "run", "train")]
+    final = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))["waiting_for_rows"]
+    assert len(shares) == 8
+    assert all(0 < share < 1 for share in shares)
+    assert min(shares) <= final <= max(shares)
+    assert f"waited for rows {final:.2%} of the time of the training steps" in result.stderr
+
+
+def test_a_measured_batch_size_is_said_kept_and_taken_up(
+    train: Train, tmp_path: Path, signal_at_step: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run with auto equals one with the number it measured, and goes on with it however much memory there is then."""
+    auto = settings("train.batch_size=auto")
+    plain, measured = tmp_path / "plain", tmp_path / "measured"
+    monkeypatch.setattr("apelr_cli.auto_batch.available_memory", lambda device: 3_000_000)
+    signal_at_step(3, signal.SIGTERM)
+    started = train("--out", measured, *auto)
+    assert started.exit_code == 143, started.output
+    config = yaml.safe_load((measured / "config.yaml").read_text(encoding="utf-8"))
+    rows = config["train"]["batch_size"]
+    assert isinstance(rows, int)
+    assert rows > 2
+    assert rows % 2 == 0, "micro-batches of equal size"
+    assert f"train.batch_size auto: {rows} rows a step in 2 micro-batch(es)" in started.stderr
+    monkeypatch.undo()
+    assert train("--out", measured, "--resume", "auto", *auto).exit_code == 0
+    assert train("--out", plain, *settings(f"train.batch_size={rows}")).exit_code == 0
+    assert_same_state(plain, measured)
+    assert same_losses(plain, measured)
+
+
+def test_a_dry_run_does_not_measure(train: Train, tmp_path: Path) -> None:
+    result = train("--out", tmp_path / "run", "--dry-run", *settings("train.batch_size=auto"))
+    assert result.exit_code == 0, result.output
+    assert "steps to 8, as many rows of 10 targets each as fit into memory: the run will measure it" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            "train.pin_memory=true",
+            "Error: train.pin_memory true needs a CUDA device, got cpu: nothing is copied to one",
+        ),
+        ("train.allow_tf32=true", "Error: allow_tf32 true needs a CUDA device, got cpu: TF32 is CUDA's; leave it null"),
+        ("train.batch_size=much", "Error: train.batch_size must be an integer or auto, got much"),
+        ("train.compile=true", "Error: train.compile must be false when model.executor.type is gru: PyTorch compiles"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_text_is_read(
+    train: Train, tmp_path: Path, change: str, line: str
+) -> None:
+    result = train("--out", tmp_path / "run", *settings(change))
+    assert result.exit_code == 1
+    assert result.stderr.startswith(line)
+    assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
