@@ -51,9 +51,10 @@ def rows(run: Run) -> Iterator[Row]:
         yield row(run, "filter", axis, values, works, None if bound is None else at_most(bound))
     for axis, values in MEMORY.items():
         peaks = [in_process(peak, asdict(replace(Sizes(), **{axis: value}))) for value in values]
-        run.points[f"memory, {axis}"] = [[value, found.step] for value, found in zip(values, peaks, strict=True)]
-        title = f"memory of a step against {axis} = {listed(values)}: exponent"
-        yield Row(title, single(slope(values, [found.step for found in peaks])), "")
+        held = [found.step - found.gradients for found in peaks]
+        run.points[f"memory, {axis}"] = [list(point) for point in zip(values, held, strict=True)]
+        title = f"memory of a step, gradients aside, against {axis} = {listed(values)}: exponent"
+        yield Row(title, single(slope(values, held)), "")
 
 
 def row(run: Run, kind: str, axis: str, values: Sequence[int], works: dict[str, Work], target: Target | None) -> Row:

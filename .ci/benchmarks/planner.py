@@ -26,7 +26,7 @@ def rows(run: Run) -> Iterator[Row]:
         limits[f"{name}, GRU 2 x 512"] = 0.03
     for name in QUICKSTARTS:
         subject = subject_of_config(find_config(name), [], run.device.type)
-        batch = random_batch(subject.model, subject.train.batch_size, subject.train.seq_len)
+        batch = random_batch(subject.model, subject.train.rows_per_step, subject.train.seq_len)
         step = training_steps(subject.model, subject.train, subject.train.weights, batch)
         works |= pair(name, planner_part(subject.model, batch), step)
         limits[name] = 0.08

@@ -58,10 +58,10 @@ def benchmark_model(
 ) -> ModelBenchmark:
     """Time a model's works in turn, `rounds` times; the steps change its parameters.
 
-    Batches have `train.batch_size` rows of `train.seq_len` targets; ids are drawn evenly. Raises ValueError where the
-    precision cannot be had on the model's device.
+    Batches have `train.batch_size` rows of `train.seq_len` targets; ids are drawn evenly. Raises ValueError for a batch
+    size of auto, and where the precision cannot be had on the model's device.
     """
-    batch = random_batch(model, train.batch_size, train.seq_len)
+    batch = random_batch(model, train.rows_per_step, train.seq_len)
     tokens = int(batch.lengths.sum())
     costs = count_costs(model, train.seq_len)
     products = products_of(model, tokens, DTYPES[train.precision])
@@ -123,7 +123,7 @@ def _about(model: PlannerLM, train: TrainConfig, costs: ModelCosts, flops_ratio:
         "model_version": model.config.version,
         "parameters": sum(costs.parameters.values()),
         "vocab_size": model.vocab_size,
-        "batch_size": train.batch_size,
+        "batch_size": train.rows_per_step,
         "seq_len": train.seq_len,
         "precision": train.precision,
         "training_flops_per_token": training_flops(costs),

@@ -65,6 +65,7 @@ def test_exactly_one_subject(apelr, path, both):
         (["-o", "nowhere/at/all.json"], 2, "is not a folder"),
         (["--set", "train.precision=fp16", "--device", "cpu"], 1, "precision"),
         (["--set", "train.sequence=4"], 1, "train.sequence"),
+        (["--set", "train.batch_size=auto"], 1, "train.batch_size is auto"),
     ],
 )
 def test_mistakes_end_in_one_line(apelr, path, arguments, code, line):
