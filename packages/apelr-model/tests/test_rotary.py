@@ -40,3 +40,12 @@ def test_the_type_of_what_is_turned_is_kept(device):
     assert turned.dtype == torch.bfloat16
     exact = rotate(x.double(), rotary(torch.tensor([7], device=device), 3, width=4, base=100.0, dtype=torch.float64))
     torch.testing.assert_close(turned.double(), exact, rtol=2**-8, atol=1e-3)
+
+
+def test_the_gradient_is_the_turn_back(device):
+    angles = rotary(torch.tensor([3], device=device), 4, width=6, base=100.0, dtype=torch.float64)
+    x = torch.randn(2, 3, 4, 6, dtype=torch.float64, device=device, requires_grad=True)
+    torch.autograd.gradcheck(lambda x: rotate(x, angles), x)
+    turned = rotate(x, angles)
+    (back,) = torch.autograd.grad(turned, x, turned)
+    torch.testing.assert_close(back, x)

@@ -1,9 +1,10 @@
 """Rotary positions (Su et al. 2021): attention scores depend on how far apart two tokens are, not on where."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 __all__ = ["Rotary", "rotary", "rotate"]
 
@@ -32,7 +33,33 @@ def rotary(start: Tensor, steps: int, *, width: int, base: float, dtype: torch.d
 
 
 def rotate(x: Tensor, angles: Rotary) -> Tensor:
-    """x [B, H, S, width]: turn the pairs (x_i, x_{i + width / 2}) by their angles; same shape and type."""
+    """x [B, H, S, width]: turn the pairs (x_i, x_{i + width / 2}) by their angles; same shape and type.
+
+    Gradients of the first order only.
+    """
+    turned: Tensor = _Rotate.apply(x.to(angles.cosine.dtype), *angles)  # type: ignore[no-untyped-call]
+    return turned.to(x.dtype)
+
+
+class _Rotate(torch.autograd.Function):
+    """The gradient of a turn is the turn back: nothing but the angles is kept for it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        ctx.save_for_backward(cosine, sine)
+        return _turned(x, cosine, sine, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        cosine, sine = ctx.saved_tensors
+        return _turned(gradient, cosine, sine, -1), None, None
+
+
+def _turned(x: Tensor, cosine: Tensor, sine: Tensor, sign: int) -> Tensor:
+    turned = torch.empty_like(x)
     first, second = x.chunk(2, dim=-1)
-    cosine, sine = angles
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(x.dtype)
+    of_first, of_second = turned.chunk(2, dim=-1)
+    torch.mul(first, cosine, out=of_first).addcmul_(second, sine, value=-sign)
+    torch.mul(second, cosine, out=of_second).addcmul_(first, sine, value=sign)
+    return turned
