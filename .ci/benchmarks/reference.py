@@ -35,26 +35,22 @@ def reference_nll(model: PlannerLM, inputs: Tensor, targets: Tensor) -> Tensor:
 
 def _hidden(values: dict[str, Tensor], layers: int, ids: Tensor) -> list[Tensor]:
     """ids [B, T] -> the top layer's state after each id, T of [B, D]."""
-    state = [values["executor.gru.weight_hh_l0"].new_zeros(len(ids), _width(values)) for _ in range(layers)]
-    found = []
-    for t in range(ids.shape[1]):
-        signal = values["executor.token_emb.weight"][ids[:, t]]
-        for layer in range(layers):
-            read, kept = (
-                torch.nn.functional.linear(
-                    x, values[f"executor.gru.weight_{kind}_l{layer}"], values[f"executor.gru.bias_{kind}_l{layer}"]
-                ).chunk(3, dim=-1)
-                for kind, x in (("ih", signal), ("hh", state[layer]))
-            )
-            reset, update = torch.sigmoid(read[0] + kept[0]), torch.sigmoid(read[1] + kept[1])
-            new = torch.tanh(read[2] + reset * kept[2])
-            signal = state[layer] = (1 - update) * new + update * state[layer]
-        found.append(signal)
+    signal = values["executor.token_emb.weight"][ids]
+    for layer in range(layers):
+        read_weight, read_bias, kept_weight, kept_bias = (
+            values[f"executor.gru.{kind}_l{layer}"] for kind in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
+        )
+        state = kept_weight.new_zeros(len(ids), kept_weight.shape[1])
+        found = []
+        for read in torch.nn.functional.linear(signal, read_weight, read_bias).unbind(1):
+            of_input = read.chunk(3, dim=-1)
+            of_state = torch.nn.functional.linear(state, kept_weight, kept_bias).chunk(3, dim=-1)
+            reset, update = torch.sigmoid(of_input[0] + of_state[0]), torch.sigmoid(of_input[1] + of_state[1])
+            new = torch.tanh(of_input[2] + reset * of_state[2])
+            state = (1 - update) * new + update * state
+            found.append(state)
+        signal = torch.stack(found, dim=1)
     return found
-
-
-def _width(values: dict[str, Tensor]) -> int:
-    return values["executor.gru.weight_hh_l0"].shape[1]
 
 
 def _state_log_probs(values: dict[str, Tensor], config: V1Config | V2Config, hidden: Tensor, targets: Tensor) -> Tensor:
