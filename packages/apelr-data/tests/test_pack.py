@@ -1,6 +1,8 @@
 """Packing documents into one stream."""
 
 import hashlib
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apelr_data import DataError, pack, pack_documents
-from apelr_data.pack import split_long_text
-from apelr_tokenizers import Encoding
+from apelr_data.pack import DocumentPacker, split_long_text
+from apelr_tokenizers import Encoding, TokenizerError
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30)
 DOCUMENTS = st.lists(TEXT, min_size=1, max_size=12)
@@ -160,3 +162,37 @@ def test_nothing_to_pack_is_an_error(byte_tokenizer):
         pack_documents([], byte_tokenizer())
     with pytest.raises(DataError, match=r"^max_tokens must be null or >= 1, got 0$"):
         pack_documents(["text"], byte_tokenizer(), max_tokens=0)
+
+
+def test_batches_are_encoded_ahead_and_given_out_in_order(byte_tokenizer, monkeypatch):
+    """While one is packed, two more are read and encoded, no more; the slowest comes in its place."""
+    monkeypatch.setattr(pack, "BATCH_PIECES", 1)
+    read = []
+
+    class Slow(byte_tokenizer):
+        def encode_batch(self, texts):
+            time.sleep(0.05 * (texts == ["0"]))
+            return super().encode_batch(texts)
+
+    documents = [str(n) for n in range(8)]
+    packer = DocumentPacker(Slow())
+    parts = packer.parts(read.append(document) or document for document in documents)
+    found = [next(parts).ids]
+    assert read == documents[: 1 + pack.ENCODED_AHEAD]
+    found += [part.ids for part in parts]
+    assert np.concatenate(found).tolist() == by_hand(documents, Slow())
+
+
+def test_an_error_of_the_tokenizer_comes_through_and_no_thread_stays(byte_tokenizer):
+    before = threading.active_count()
+
+    class Failing(byte_tokenizer):
+        def encode_batch(self, texts):
+            raise TokenizerError("a text that cannot be encoded")
+
+    with pytest.raises(TokenizerError, match=r"^a text that cannot be encoded$"):
+        pack_documents(["some"], Failing())
+    parts = DocumentPacker(byte_tokenizer()).parts(iter(["some"] * 10_000))
+    next(parts)
+    parts.close()
+    assert threading.active_count() == before

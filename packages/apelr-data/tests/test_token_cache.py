@@ -466,7 +466,7 @@ def test_memory_does_not_grow_with_the_corpus(byte_tokenizer, tmp_path, monkeypa
     (few, small), (many, large) = peak(100), peak(800)
     assert many > 7.5 * few > 1_000_000
     assert large < 1.2 * small + 8 * (many // 32)  # the order of all rows takes a number each
-    assert large < many
+    assert large < 2 * many  # ids and byte counts would take as much
 
 
 def test_workers_and_a_resumed_run_see_the_rows_of_one_process(bench):
