@@ -64,7 +64,7 @@ class TestProbabilityArithmetic:
             seen, initial, move, evidence = (x.clone().requires_grad_() for x in tensors)
             found = filter_sequence(
                 seen,
-                initial,
+                initial.log_softmax(-1),
                 move,
                 segments,
                 evidence=evidence[:, : segments.runs],

@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from apelr_model.belief import condition, cross_boundary, log_mean_state, log_normalize, normalized
+from apelr_model.belief import condition, cross_boundary, log_mean_state, normalized
 
 __all__ = ["LOG_ARITHMETIC", "Arithmetic", "LogArithmetic", "within_by_conditioning"]
 
@@ -25,9 +25,9 @@ class Arithmetic(Protocol):
         """belief [..., K] -> log_belief [..., K] in the next chunk."""
         ...
 
-    def within(self, belief: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """belief [..., K] at a run's start, seen [..., L, K] -> beliefs before and after each target, both
-        [..., L, K], and the log-probability [..., L] of each target."""
+    def within(self, belief: Tensor, so_far: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """belief [..., K] at a run's start, so_far [..., L, K] (running sums of l) -> beliefs before and after each
+        target, both [..., L, K], and where it costs nothing each target's log-probability [..., L]."""
         ...
 
     def expect(self, gate: Tensor, token_log_probs: Tensor) -> Tensor:
@@ -54,14 +54,16 @@ class LogArithmetic:
         """belief [..., K], log_transition [K, K], evidence [..., K] -> [..., K]: `cross_boundary`."""
         return cross_boundary(belief, log_transition, evidence)
 
-    def within(self, belief: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """belief [..., K], seen [..., L, K] -> before and after [..., L, K], log-probabilities [..., L].
+    def within(self, belief: Tensor, so_far: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """belief [..., K] (normalised), so_far [..., L, K] -> before and after [..., L, K], log-probabilities [..., L].
 
         Inside a run the plan stays: after each target the belief is that of the start, conditioned on the sum of what
         was seen, and the normalisers of two targets in a row differ by the log-probability of the second.
         """
-        start = log_normalize(belief).unsqueeze(-2)
-        after, total = normalized(start + seen.cumsum(-2))
+        start = belief.unsqueeze(-2)
+        after, total = normalized(start + so_far)
+        if so_far.shape[-2] == 1:
+            return start, after, total
         before = torch.cat([start, after[..., :-1, :]], dim=-2)
         earlier = torch.cat([torch.zeros_like(total[..., :1]), total[..., :-1]], dim=-1)
         impossible = earlier == -torch.inf  # what follows an impossible target is impossible, not undefined
@@ -79,9 +81,8 @@ class LogArithmetic:
 LOG_ARITHMETIC = LogArithmetic()
 
 
-def within_by_conditioning(arithmetic: Arithmetic, belief: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """belief [..., K], seen [..., L, K] -> what `Arithmetic.within` asks for, of any arithmetic."""
-    so_far = seen.cumsum(-2)
-    earlier = torch.cat([torch.zeros_like(seen[..., :1, :]), so_far[..., :-1, :]], dim=-2)
+def within_by_conditioning(arithmetic: Arithmetic, belief: Tensor, so_far: Tensor) -> tuple[Tensor, Tensor, None]:
+    """belief [..., K], so_far [..., L, K] -> before and after [..., L, K]: `within` of any arithmetic."""
+    earlier = torch.cat([torch.zeros_like(so_far[..., :1, :]), so_far[..., :-1, :]], dim=-2)
     before, after = (arithmetic.condition(belief.unsqueeze(-2), part) for part in (earlier, so_far))
-    return before, after, arithmetic.expect(before, seen)
+    return before, after, None

@@ -73,21 +73,26 @@ class _Normalized(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, log_weights: Tensor) -> tuple[Tensor, Tensor]:
-        peak = log_weights.amax(-1)
-        empty = peak == -math.inf
-        log_probs = log_weights.log_softmax(-1).masked_fill_(empty.unsqueeze(-1), -math.inf)
-        ctx.save_for_backward(log_probs)
+        peak = log_weights.amax(-1, keepdim=True)
+        peak = peak.masked_fill_(peak == -math.inf, 0.0)
+        below = log_weights - peak
+        weights = below.exp()
+        sums = weights.sum(-1, keepdim=True)
+        divisors = sums.masked_fill(sums == 0, 1.0)
+        ctx.save_for_backward(weights, divisors)
         ctx.set_materialize_grads(False)
-        return log_probs, (peak - log_probs.amax(-1)).masked_fill_(empty, -math.inf)
+        return below.sub_(divisors.log()), sums.log_().add_(peak).squeeze(-1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_probs: Tensor | None, of_total: Tensor | None) -> Tensor | None:
-        (log_probs,) = ctx.saved_tensors
+        weights, divisors = ctx.saved_tensors
         if of_probs is None:
-            return None if of_total is None else log_probs.exp().mul_(of_total.unsqueeze(-1))
-        shared = of_probs.sum(-1) if of_total is None else of_probs.sum(-1) - of_total
-        return torch.addcmul(of_probs, log_probs.exp(), shared.unsqueeze(-1), value=-1)
+            return None if of_total is None else weights * of_total.unsqueeze(-1).div(divisors)
+        shared = of_probs.sum(-1, keepdim=True)
+        if of_total is not None:
+            shared -= of_total.unsqueeze(-1)
+        return torch.addcmul(of_probs, weights, shared.div_(divisors), value=-1)
 
 
 def condition(log_belief: Tensor, token_log_probs: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ def run_starts(
     """run_log_probs [B, S, K] (sums of l over each run) -> log_starts [B, S, K], and the beliefs taken there."""
     log_first = to_filter_dtype(log_initial).expand(len(run_log_probs), -1)
     log_again = log_first if log_restart is None else to_filter_dtype(log_restart).expand_as(log_first)
+    if arithmetic is LOG_ARITHMETIC:
+        log_first, log_again = log_normalize(log_first), log_normalize(log_again)
     by_products = arithmetic is LOG_ARITHMETIC and fast_forms()
     if not (by_products and float(log_transition.detach().min()) >= LEAST_LOG_TRANSITION):  # by steps for NaN, too
         return starts_by_steps(run_log_probs, log_first, log_again, log_transition, segments, evidence, arithmetic)
@@ -82,18 +84,21 @@ def starts_by_products(
     log_start = torch.where(segments.restarts[:, :1], log_again, log_start).unsqueeze(1)
     if run_log_probs.shape[1] == 1:
         return log_start
-    known = segments.restarts.index_fill(1, segments.restarts.new_zeros(1, dtype=torch.long), True).unsqueeze(-1)
-    log_known = torch.cat([log_start, log_again.unsqueeze(1).expand_as(run_log_probs[:, 1:])], dim=1)
-    ends = log_normalize(log_known + run_log_probs).exp().masked_fill(~known, 0.0)
     log_evidence = None if evidence is None else to_filter_dtype(evidence)
     log_weights = run_log_probs if log_evidence is None else run_log_probs + log_evidence
-    log_weights = log_weights.masked_fill(known, -torch.inf)
+    restarts = segments.restarts[:, 1:].unsqueeze(-1)
+    ends = log_normalize(log_start[:, 0] + run_log_probs[:, 0]).exp().unsqueeze(1)
+    if again := bool(restarts.any()):
+        log_weights = log_weights.masked_fill(segments.restarts.unsqueeze(-1), -torch.inf)
+        later_ends = log_normalize(log_again.unsqueeze(1) + run_log_probs[:, 1:]).exp()
+        ends = torch.cat([ends, later_ends.masked_fill(~restarts, 0.0)], dim=1)[:, :-1]
     log_messages: Tensor = _Messages.apply(  # type: ignore[no-untyped-call]
-        log_weights[:, :-1].transpose(0, 1), ends[:, :-1].transpose(0, 1), to_filter_dtype(log_transition).exp()
+        log_weights[:, :-1].transpose(0, 1), ends.transpose(0, 1), to_filter_dtype(log_transition).exp()
     ).transpose(0, 1)
     log_later = log_normalize(log_messages if log_evidence is None else log_messages + log_evidence[:, 1:])
-    log_starts = torch.where(known, log_known, torch.cat([log_start, log_later], dim=1))
-    return _kept_beyond(log_starts, run_log_probs, segments)
+    if again:
+        log_later = torch.where(restarts, log_again.unsqueeze(1), log_later)
+    return _kept_beyond(torch.cat([log_start, log_later], dim=1), run_log_probs, segments)
 
 
 def _kept_beyond(log_starts: Tensor, run_log_probs: Tensor, segments: Segments) -> Tensor:
@@ -111,29 +116,34 @@ def _kept_beyond(log_starts: Tensor, run_log_probs: Tensor, segments: Segments) 
 class _Messages(torch.autograd.Function):
     """Unnormalised weights z_s of the plans at the starts of runs: z_{s+1} = y_s P, y_s = a_s + w_s z_s, z_0 = 0.
 
-    log w [S, B, K], a [S, B, K] (beliefs at the ends of runs of known start), P [K, K] -> log z_1 ... z_S [S, B, K],
-    each row up to a constant. The gradient of a function that does not depend on those constants, with
-    u_s = d / d z_s and v_s = d / d y_s = P u_{s+1}: u_s = (d / d log z_s) / z_s + w_s v_s, d / d log w_s = w_s z_s v_s,
-    d / d a_s = v_s, d / d P = sum_s y_s^T u_{s+1}.
+    log w [S, B, K], a [S, B, K] (beliefs at the ends of runs of known start; [1, B, K] where that is run 0 alone),
+    P [K, K] -> log z_1 ... z_S [S, B, K], each row up to a constant. The gradient of a function that does not depend on
+    those constants, with u_s = d / d z_s and v_s = d / d y_s = P u_{s+1}: u_s = (d / d log z_s) / z_s + w_s v_s,
+    d / d log w_s = w_s z_s v_s, d / d a_s = v_s, d / d P = sum_s y_s^T u_{s+1}.
     """
 
     @staticmethod
     def forward(ctx: Any, log_weights: Tensor, ends: Tensor, transition: Tensor) -> Tensor:
         peak = log_weights.amax(-1, keepdim=True)
-        weights = (log_weights - peak.masked_fill_(peak == -torch.inf, 0.0)).exp_().contiguous()
+        weights = (log_weights - peak.masked_fill_(peak == -torch.inf, 0.0)).contiguous().exp_()
         sums, messages = torch.empty_like(weights), torch.empty_like(weights)
-        scales = ends.new_ones(*ends.shape[:2], 1)
+        scales = torch.ones_like(ends[..., :1])
         every = int(LEAST_LOG_TRANSITION / min(-1.0, float(transition.min().log())))  # runs between two scalings
+        each = list(zip(weights.unbind(0), sums.unbind(0), messages.unbind(0), strict=True))
         message = torch.zeros_like(ends[0])
-        each = zip(*(tensor.unbind(0) for tensor in (weights, ends, sums, messages, scales)), strict=True)
-        for run, (weight, end, total, after, scale) in enumerate(each):
-            torch.addcmul(end, weight, message, out=total)
-            if run % every == 0:
-                torch.sum(total, -1, keepdim=True, out=scale)
-                scale.masked_fill_(scale == 0, 1.0)  # what is impossible stays so
-                total.div_(scale)
-                weight.div_(scale)
-            message = torch.mm(total, transition, out=after)
+        for begin in range(0, len(each), every):
+            for run, (weight, total, after) in enumerate(each[begin : begin + every], begin):
+                torch.mul(message, weight, out=total)
+                if run < len(ends):
+                    total += ends[run]
+                if run == begin:
+                    scale = total.sum(-1, keepdim=True)
+                    scale.masked_fill_(scale == 0, 1.0)  # what is impossible stays so
+                    total.div_(scale)
+                    weight.div_(scale)
+                    if run < len(ends):
+                        scales[run] = scale
+                message = torch.mm(total, transition, out=after)
         ctx.save_for_backward(weights, sums, messages, transition, scales)
         return messages.log()
 
@@ -144,13 +154,13 @@ class _Messages(torch.autograd.Function):
         of_messages = (gradient / messages).masked_fill_(messages == 0, 0.0)  # u_1 ... u_S, once completed below
         of_sums = torch.empty_like(weights)  # v
         back = transition.T.contiguous()
-        each = list(zip(*(tensor.unbind(0) for tensor in (weights, of_messages, of_sums)), strict=True))
-        for run in range(len(each) - 1, -1, -1):
-            weight, of_message, of_sum = each[run]
+        of_message = of_messages[-1]
+        each = zip(weights.unbind(0)[:0:-1], of_sums.unbind(0)[:0:-1], of_messages.unbind(0)[-2::-1], strict=True)
+        for weight, of_sum, before in each:
             torch.mm(of_message, back, out=of_sum)
-            if run:
-                each[run - 1][1].addcmul_(weight, of_sum)
+            of_message = before.addcmul_(weight, of_sum)
+        torch.mm(of_message, back, out=of_sums[0])
         of_transition = sums.flatten(0, 1).T @ of_messages.flatten(0, 1)
         of_log_weights = torch.zeros_like(weights)
         torch.mul(weights[1:], messages[:-1], out=of_log_weights[1:]).mul_(of_sums[1:])
-        return of_log_weights, of_sums.div_(scales), of_transition
+        return of_log_weights, of_sums[: len(scales)] / scales, of_transition

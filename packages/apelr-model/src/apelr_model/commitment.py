@@ -43,9 +43,9 @@ class ProbabilityArithmetic:
         log_next = safe_log(belief @ to_filter_dtype(log_transition).exp())
         return log_normalize(log_next if evidence is None else log_next + to_filter_dtype(evidence))
 
-    def within(self, belief: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """belief [..., K], seen [..., L, K] -> before and after [..., L, K], log-probabilities [..., L]."""
-        return within_by_conditioning(self, belief, seen)
+    def within(self, belief: Tensor, so_far: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """belief [..., K], so_far [..., L, K] -> before and after [..., L, K]."""
+        return within_by_conditioning(self, belief, so_far)
 
     def expect(self, gate: Tensor, token_log_probs: Tensor) -> Tensor:
         """gate [..., K], token_log_probs [..., K] -> log sum_k gate(k) p(y | k) [...]."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from apelr_model.arithmetic import LOG_ARITHMETIC, Arithmetic
 from apelr_model.belief import to_filter_dtype
 from apelr_model.chain import run_starts
+from apelr_model.running_sum import running_sum
 from apelr_model.segments import Segments, build_segments
 
 __all__ = [
@@ -71,15 +72,16 @@ def filter_sequence(
     check_filter_inputs(token_log_probs, log_initial, log_transition, mask)
     segments = segments_of(chunks, token_log_probs, evidence, start_chunk)
     seen = where_true(mask, to_filter_dtype(token_log_probs))
-    by_run = segments.pack(where_true(observed, seen))  # [B, S, longest run, K]
+    so_far = running_sum(segments.pack(where_true(observed, seen)))  # [B, S, longest run, K]
     log_starts, starts = run_starts(
-        by_run.sum(2), log_initial, log_restart, log_transition, segments, evidence, arithmetic
+        so_far[:, :, -1], log_initial, log_restart, log_transition, segments, evidence, arithmetic
     )
-    in_runs = arithmetic.within(starts, by_run)
+    in_runs = arithmetic.within(starts, so_far)
     before, after = segments.unpack(in_runs[0]), segments.unpack(in_runs[1])
-    token_log_prob = segments.unpack(in_runs[2].unsqueeze(-1)).squeeze(-1)
     weights = before if gate is None else gate(before)
-    if weights is not before or observed is not None:
+    if weights is before and observed is None and in_runs[2] is not None:
+        token_log_prob = segments.unpack(in_runs[2].unsqueeze(-1)).squeeze(-1)
+    else:
         token_log_prob = arithmetic.expect(weights, seen)
     if mask is not None:
         token_log_prob = token_log_prob.masked_fill(~mask.to(seen.device), 0.0)

@@ -40,9 +40,9 @@ class _MaxArithmetic(LogArithmetic):
         ahead = (belief.unsqueeze(-1) + log_transition).amax(-2)
         return _best_at_zero(ahead if evidence is None else ahead + evidence)
 
-    def within(self, belief: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """belief [..., K], seen [..., L, K] -> before and after [..., L, K], and the best of the states [..., L]."""
-        return within_by_conditioning(self, belief, seen)
+    def within(self, belief: Tensor, so_far: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """belief [..., K], so_far [..., L, K] -> before and after [..., L, K]."""
+        return within_by_conditioning(self, belief, so_far)
 
     def expect(self, gate: Tensor, token_log_probs: Tensor) -> Tensor:
         """gate [..., K], token_log_probs [..., K] -> [...], the best of the states."""
