@@ -37,7 +37,10 @@ def rotate(x: Tensor, angles: Rotary) -> Tensor:
 
     Gradients of the first order only.
     """
-    turned: Tensor = _Rotate.apply(x.to(angles.cosine.dtype), *angles)  # type: ignore[no-untyped-call]
+    exact = x.to(angles.cosine.dtype)
+    if not torch.is_grad_enabled():
+        return _turned(exact, *angles, 1).to(x.dtype)
+    turned: Tensor = _Rotate.apply(exact, *angles)  # type: ignore[no-untyped-call]
     return turned.to(x.dtype)
 
 
