@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -180,3 +182,15 @@ def test_the_share_of_the_time_that_is_spent_waiting(monkeypatch: pytest.MonkeyP
     step(2.0, 0.0, between=0.0)
     assert waiting.share == 3 / 10
     assert waiting.share_since_last() == 1.0
+
+
+def test_a_pass_that_is_left_unfinished_does_not_keep_python_from_ending() -> None:
+    script = """
+from apelr_cli.row_feed import RowFeed
+from apelr_cli.train_config import V2TrainConfig
+
+passes = [RowFeed(abs, V2TrainConfig(num_workers=1)).over(range(100)) for _ in range(2)]
+print([next(each) for each in passes])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=90)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 0]\n", "")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from apelr_model.linear_log_probs import linear_log_probs
+from apelr_model.linear_log_probs import _in_place, linear_log_probs
 
 
 class LargestTensor(TorchDispatchMode):
@@ -149,3 +149,13 @@ def test_in_float32_values_and_gradients_are_those_of_float64(device, form):
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
     for a, b in zip(torch.autograd.grad(found.sum(), leaves), torch.autograd.grad(wanted.sum(), exact), strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("function", [torch.softmax, torch.log_softmax])
+@pytest.mark.parametrize("vocabulary", [1, 5, 1000, 32768])
+def test_softmax_in_its_own_place_is_softmax(device, function, vocabulary):
+    logits = 5 * torch.randn(7, 3, vocabulary, device=device)
+    if vocabulary > 1:
+        logits[0, 0, 0] = -torch.inf
+    wanted = function(logits, -1)
+    assert torch.equal(_in_place(function, logits), wanted)

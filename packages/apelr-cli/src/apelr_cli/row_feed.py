@@ -1,8 +1,9 @@
 """How batches reach the loop: made when they are asked for, or fetched ahead by worker processes; and the wait."""
 
+import atexit
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -49,13 +50,19 @@ class RowFeed(Generic[Item]):
             generator=torch.Generator(),  # the loader's own: without one it would draw from the training's
         )
 
-    def over(self, indices: Iterable[Any]) -> Iterator[Item]:
+    def over(self, indices: Iterable[Any]) -> Generator[Item, None, None]:
         """The items, one after another; only one such iterator may be in use. Raises what `fetch` raised."""
         self._indices.indices = indices
-        for item in self._loader:
-            if isinstance(item, _Failure):
+        running = [iter(self._loader)]
+        atexit.register(running.clear)  # which ends the workers: Python would wait for them at its end, for ever
+        try:
+            while not isinstance(item := next(running[0], _Failure(None)), _Failure):
+                yield item
+            if item.error:
                 raise item.error
-            yield item
+        finally:
+            running.clear()
+            atexit.unregister(running.clear)
 
 
 class WaitingTime:
@@ -105,9 +112,9 @@ def worker_errors() -> Iterator[None]:
 
 
 class _Failure:
-    """An error in place of an item: the loader would make many lines of it on its way from a worker."""
+    """An error in place of an item: the loader would make many lines of it on its way from a worker. None: the end."""
 
-    def __init__(self, error: ValueError | OSError) -> None:
+    def __init__(self, error: ValueError | OSError | None) -> None:
         self.error = error
 
 

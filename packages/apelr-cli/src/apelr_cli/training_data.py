@@ -1,7 +1,7 @@
 """Text -> tokenizer -> packed rows -> batches: everything of the data's way that lies before the model."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -67,7 +67,7 @@ class TrainingData:
         """The rows of optimizer step `step` (0 is the first), and the UTF-8 bytes their targets stand for."""
         return _rows_of_step(step, self.train, self.order, self.batch_size, self.carry_belief)
 
-    def train_batches(self, steps: range) -> Iterator[tuple[TokenBatch, int]]:
+    def train_batches(self, steps: range) -> Generator[tuple[TokenBatch, int], None, None]:
         """`train_batch` of each step, fetched as the settings say."""
         fetch = partial(
             _rows_of_step,

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from apelr_model import (
     NonFiniteError,
     SamplingSettings,
     StepReport,
+    TokenBatch,
     Trainer,
     count_costs,
     evaluate,
@@ -101,21 +103,26 @@ class TrainingRun:
     def _train(self) -> None:
         """The steps that are left, and between them what their intervals say."""
         train = self.config.train
-        batches = self.data.train_batches(range(self.trainer.step, train.max_steps))
-        while self.trainer.step < train.max_steps:
-            self.stop.check()
-            self.waiting.step_begins()
-            batch, text_bytes = next(batches)
-            self.waiting.rows_are_there()
-            report = self.trainer.train_step(batch.to(self.trainer.model.device))
-            self.waiting.step_ends()
-            self._log(report, text_bytes)
-            if report.step % train.save_interval == 0 or report.step == train.max_steps:
-                self.save()
-            if report.step % train.eval_interval == 0 and report.step < train.max_steps:
-                self._evaluate()
-            if train.preview_interval and report.step % train.preview_interval == 0:
-                self._preview()
+        with closing(self.data.train_batches(range(self.trainer.step, train.max_steps))) as batches:
+            while self.trainer.step < train.max_steps:
+                self.stop.check()
+                report, text_bytes = self._step(batches)
+                self._log(report, text_bytes)
+                if report.step % train.save_interval == 0 or report.step == train.max_steps:
+                    self.save()
+                if report.step % train.eval_interval == 0 and report.step < train.max_steps:
+                    self._evaluate()
+                if train.preview_interval and report.step % train.preview_interval == 0:
+                    self._preview()
+
+    def _step(self, batches: Iterator[tuple[TokenBatch, int]]) -> tuple[StepReport, int]:
+        """One optimizer step, with the time it waits for its rows, and the UTF-8 bytes that they stand for."""
+        self.waiting.step_begins()
+        batch, text_bytes = next(batches)
+        self.waiting.rows_are_there()
+        report = self.trainer.train_step(batch.to(self.trainer.model.device))
+        self.waiting.step_ends()
+        return report, text_bytes
 
     def save(self) -> None:
         """Write a checkpoint of the trainer as it stands."""

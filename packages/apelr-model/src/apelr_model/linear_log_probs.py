@@ -5,6 +5,7 @@ log-likelihoods, and, once the filter has turned those into a loss, for their gr
 of tokens at a time, and made again in the backward pass.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -72,7 +73,7 @@ class _LinearLogProbs(torch.autograd.Function):
         log_probs = bias.new_empty(len(features), len(bias), targets.shape[1])
         with torch.autocast(features.device.type, enabled=False):
             for rows in slice_rows(len(features), bias.numel(), limit):
-                every = _logits(features[rows], weight, bias).log_softmax(-1)
+                every = _in_place(torch.log_softmax, _logits(features[rows], weight, bias))
                 log_probs[rows] = every.gather(-1, _index(targets[rows], len(bias)))
         ctx.save_for_backward(features, weight, bias, targets)
         ctx.limit = limit
@@ -88,7 +89,8 @@ class _LinearLogProbs(torch.autograd.Function):
         with torch.autocast(features.device.type, enabled=False):
             for rows in slice_rows(len(features), bias.numel(), ctx.limit):
                 scale = gradient[rows]
-                of_logits = _logits(features[rows], weight, bias).softmax(-1).mul_(-scale.sum(-1, keepdim=True))
+                of_logits = _in_place(torch.softmax, _logits(features[rows], weight, bias))
+                of_logits.mul_(-scale.sum(-1, keepdim=True))
                 of_logits.scatter_add_(-1, _index(targets[rows], len(bias)), scale)
                 of_bias += of_logits.sum(0)
                 read = features[rows].flatten(0, -2)  # [n * K, F] or [n, D]
@@ -96,6 +98,11 @@ class _LinearLogProbs(torch.autograd.Function):
                 of_features[rows] = (flat @ weight).view_as(features[rows])
                 add_product(of_weight, flat.T, read)
         return of_features, of_weight.to(weight.dtype), of_bias, None, None
+
+
+def _in_place(function: Callable[..., Tensor], logits: Tensor) -> Tensor:
+    """logits [n, K, V] -> function(logits), in their memory on a CPU, whose kernels read a row before they write it."""
+    return function(logits, -1, out=logits) if logits.device.type == "cpu" else function(logits, -1)
 
 
 def _index(targets: Tensor, num_states: int) -> Tensor:

@@ -9,8 +9,8 @@ from torch.utils.checkpoint import checkpoint
 
 __all__ = ["SLICE_ELEMENTS", "SLICE_TOKENS", "in_slices", "recomputed", "slice_limit", "slice_rows"]
 
-SLICE_ELEMENTS = 2**22
-"""Logits (tokens x plan states x vocabulary) that one slice may hold: 16 MiB in float32."""
+SLICE_ELEMENTS = 2**21
+"""Logits (tokens x plan states x vocabulary) that one slice may hold: 8 MiB in float32."""
 
 SLICE_TOKENS = 64
 """Tokens that a slice may hold however wide the head is: with fewer, reading the weight takes most of the time."""
