@@ -1,8 +1,10 @@
 """How batches reach the loop: made when they are asked for, or fetched ahead by worker processes; and the wait."""
 
 import atexit
+import multiprocessing
 import signal
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
@@ -37,7 +39,7 @@ class RowFeed(Generic[Item]):
     def __init__(self, fetch: Callable[[Any], Item], train: TrainLoop) -> None:
         """`fetch` must be a function of its index alone, and one that other processes can be sent."""
         self._indices = _Indices()
-        self._loader = DataLoader(
+        loader: DataLoader[Item] = DataLoader(
             _Fetched(fetch),
             batch_size=None,
             sampler=self._indices,
@@ -47,22 +49,33 @@ class RowFeed(Generic[Item]):
             pin_memory=train.pin_memory,
             collate_fn=_as_it_is,
             worker_init_fn=_leave_signals_to_the_run,
+            multiprocessing_context=_Context() if train.num_workers else None,
             generator=torch.Generator(),  # the loader's own: without one it would draw from the training's
         )
+        self._held: list[Any] = [loader]  # and the iterator in use: nobody else may keep them, as workers end with them
+        atexit.register(_end_workers, weakref.ref(self))
 
     def over(self, indices: Iterable[Any]) -> Generator[Item, None, None]:
         """The items, one after another; only one such iterator may be in use. Raises what `fetch` raised."""
         self._indices.indices = indices
-        running = [iter(self._loader)]
-        atexit.register(running.clear)  # which ends the workers: Python would wait for them at its end, for ever
+        self._held.append(iter(self._held[0]))
         try:
-            while not isinstance(item := next(running[0], _Failure(None)), _Failure):
+            while not isinstance(item := next(self._held[1], _Failure(None)), _Failure):
                 yield item
             if item.error:
                 raise item.error
         finally:
-            running.clear()
-            atexit.unregister(running.clear)
+            del self._held[1:]
+
+    def close(self) -> None:
+        """End the workers: the feed is not used again."""
+        self._held.clear()
+
+
+def _end_workers(feed: "weakref.ref[RowFeed[Any]]") -> None:
+    """Called as Python ends, which would wait for ever for workers that nobody has ended."""
+    if (still_there := feed()) is not None:
+        still_there.close()
 
 
 class WaitingTime:
@@ -111,6 +124,18 @@ def worker_errors() -> Iterator[None]:
         ) from error
 
 
+class _Worker(multiprocessing.get_context().Process):  # type: ignore[misc]
+    """A worker does not listen to SIGTERM, with which the loader ends one that has not heard that it is over."""
+
+    def terminate(self) -> None:
+        """End it at once: it holds nothing that could be lost."""
+        self.kill()
+
+
+class _Context(type(multiprocessing.get_context())):  # type: ignore[misc]
+    Process = _Worker
+
+
 class _Failure:
     """An error in place of an item: the loader would make many lines of it on its way from a worker. None: the end."""
 
@@ -143,6 +168,9 @@ def _as_it_is(item: Item) -> Item:
 
 
 def _leave_signals_to_the_run(worker: int) -> None:
-    """A terminal or a scheduler signals all processes of a run: the main one saves, and then ends its workers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """A terminal or a scheduler signals all processes of a run: the main one saves, and then ends its workers.
+
+    A second SIGTERM ends a worker as it ends the run; Python's own end sends one to workers that were forgotten.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

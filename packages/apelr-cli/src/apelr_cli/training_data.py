@@ -82,6 +82,10 @@ class TrainingData:
         """The first `limit` batches of the validation rows in order (None: all), fetched as the settings say."""
         return self._validation_feed.over(self._validation_rows(limit))
 
+    def close(self) -> None:
+        """End the workers that wait for another evaluation. Rows can no longer be had from them."""
+        self._validation_feed.close()
+
     @cached_property
     def _validation_feed(self) -> RowFeed[TokenBatch]:
         return RowFeed(partial(_rows_of_batch, rows=self.validation), self.settings)

@@ -99,6 +99,8 @@ class TrainingRun:
             raise
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; the newest checkpoint is of step {self._saved_step}") from error
+        finally:
+            self.data.close()
 
     def _train(self) -> None:
         """The steps that are left, and between them what their intervals say."""
