@@ -59,7 +59,7 @@ def measure_batch_size(config: RunConfig, vocab_size: int, rows: Rows, device: t
     limit = int(SHARE * available)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
-            needs = _Needs(config, vocab_size, rows, device, limit)
+            needs = _Needs(config, vocab_size, rows, device, available)
         except torch.OutOfMemoryError:
             raise _too_large(config, limit, "more than there is") from None
         most = _power_of_two(min(needs.predicted(limit), len(rows) // parts))
@@ -85,10 +85,11 @@ def _too_large(config: RunConfig, limit: int, needed: str) -> BatchSizeError:
 class _Needs:
     """What steps of one size after another need."""
 
-    def __init__(self, config: RunConfig, vocab_size: int, rows: Rows, device: torch.device, limit: int) -> None:
-        """Measures one size after another, each twice the one before, until `limit` bytes are met or it takes long.
+    def __init__(self, config: RunConfig, vocab_size: int, rows: Rows, device: torch.device, available: int) -> None:
+        """Measures one size after another, each twice the one before, until memory is full or it takes long.
 
-        On a CPU none is measured that would not fit: the system might end the process. Raises torch.OutOfMemoryError.
+        On a CPU none is measured that might not fit, by what a row more took last (later rows take no more, as work
+        over the vocabulary comes in slices): the system would end the process. Raises torch.OutOfMemoryError.
         """
         parts = min(2, config.train.grad_accum_steps)  # from the second on, gradients are there beside activations
         train = replace(config.train, grad_accum_steps=parts, compile=False)
@@ -106,13 +107,13 @@ class _Needs:
         self._fixed = sum(tensor.untyped_storage().nbytes() for tensor in self._known)
         self._found = [(1, self._fixed + self._peak(1))]
         size, is_cuda = 2, device.type == "cuda"
-        while size * parts <= len(rows) and (is_cuda or (size <= LARGEST_TRIED and self.of(size) <= limit)):
+        while size * parts <= len(rows) and (is_cuda or (size <= LARGEST_TRIED and self.of(size) <= available)):
             began = time.monotonic()
             try:
                 self._found.append((size, self._fixed + self._peak(size)))
             except torch.OutOfMemoryError:
                 break
-            if self._found[-1][1] > limit or (not is_cuda and time.monotonic() - began > LONGEST_STEP):
+            if self._found[-1][1] > available or (not is_cuda and time.monotonic() - began > LONGEST_STEP):
                 break
             size *= 2
 
