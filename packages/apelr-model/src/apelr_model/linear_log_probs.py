@@ -5,8 +5,8 @@ log-likelihoods, and, once the filter has turned those into a loss, for their gr
 of tokens at a time, and made again in the backward pass.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,12 +57,37 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += left @ right
 
 
-def _logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """features [n, K, F] or [n, D] -> logits [n, K, V] in the dtype of the bias, as a tensor of their own."""
+def _logits(features: Tensor, weight: Tensor, bias: Tensor, part: "_Part") -> Tensor:
+    """features [N, K, F] or [N, D] -> the part's logits [n, k, V] in the dtype of the bias, in memory of their own."""
+    read, biases = features[part.rows], bias[part.states]
     if features.ndim == 2:
-        return biased_product(features, weight, bias.flatten()).view(len(features), *bias.shape)
-    products = (features.flatten(0, 1) @ weight.T).view(len(features), *bias.shape)
-    return products.add_(bias) if products.dtype == bias.dtype else products + bias
+        return biased_product(read, weight[part.outputs], biases.flatten()).view(len(read), *biases.shape)
+    products = (read.flatten(0, 1) @ weight.T).view(len(read), *biases.shape)
+    return products.add_(biases) if products.dtype == biases.dtype else products + biases
+
+
+class _Part(NamedTuple):
+    """Logits that are made together."""
+
+    rows: slice
+    """Of the N tokens."""
+    states: slice
+    """Of the K plan states."""
+    outputs: slice
+    """The rows of the weight that give them."""
+
+
+def _parts(features: Tensor, weight: Tensor, bias: Tensor, limit: int) -> Iterator[_Part]:
+    """All logits in parts of at most `limit`: where states have weights of their own, state by state, so that each
+    weight's gradient is added up while it is at hand."""
+    states, vocabulary = bias.shape
+    if features.ndim == 3:
+        for rows in slice_rows(len(features), bias.numel(), limit):
+            yield _Part(rows, slice(0, states), slice(0, len(weight)))
+        return
+    for state in range(states):
+        for rows in slice_rows(len(features), vocabulary, limit):
+            yield _Part(rows, slice(state, state + 1), slice(state * vocabulary, (state + 1) * vocabulary))
 
 
 class _LinearLogProbs(torch.autograd.Function):
@@ -72,9 +97,9 @@ class _LinearLogProbs(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, limit: int) -> Tensor:
         log_probs = bias.new_empty(len(features), len(bias), targets.shape[1])
         with torch.autocast(features.device.type, enabled=False):
-            for rows in slice_rows(len(features), bias.numel(), limit):
-                every = _in_place(torch.log_softmax, _logits(features[rows], weight, bias))
-                log_probs[rows] = every.gather(-1, _index(targets[rows], len(bias)))
+            for part in _parts(features, weight, bias, limit):
+                every = _in_place(torch.log_softmax, _logits(features, weight, bias, part))
+                log_probs[part.rows, part.states] = every.gather(-1, _index(targets[part.rows], every.shape[1]))
         ctx.save_for_backward(features, weight, bias, targets)
         ctx.limit = limit
         return log_probs
@@ -83,21 +108,21 @@ class _LinearLogProbs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, bias, targets = ctx.saved_tensors
-        of_features = torch.empty_like(features)
+        of_features = torch.zeros_like(features, dtype=bias.dtype)
         of_weight = torch.zeros_like(weight, dtype=bias.dtype)
         of_bias = torch.zeros_like(bias)
         with torch.autocast(features.device.type, enabled=False):
-            for rows in slice_rows(len(features), bias.numel(), ctx.limit):
-                scale = gradient[rows]
-                of_logits = _in_place(torch.softmax, _logits(features[rows], weight, bias))
+            for part in _parts(features, weight, bias, ctx.limit):
+                scale = gradient[part.rows, part.states]
+                of_logits = _in_place(torch.softmax, _logits(features, weight, bias, part))
                 of_logits.mul_(-scale.sum(-1, keepdim=True))
-                of_logits.scatter_add_(-1, _index(targets[rows], len(bias)), scale)
-                of_bias += of_logits.sum(0)
-                read = features[rows].flatten(0, -2)  # [n * K, F] or [n, D]
-                flat = of_logits.view(len(read), -1).to(weight.dtype)  # [n * K, V] or [n, K * V]
-                of_features[rows] = (flat @ weight).view_as(features[rows])
-                add_product(of_weight, flat.T, read)
-        return of_features, of_weight.to(weight.dtype), of_bias, None, None
+                of_logits.scatter_add_(-1, _index(targets[part.rows], of_logits.shape[1]), scale)
+                of_bias[part.states] += of_logits.sum(0)
+                read = features[part.rows].flatten(0, -2)  # [n * K, F] or [n, D]
+                flat = of_logits.view(len(read), -1).to(weight.dtype)  # [n * K, V] or [n, V]
+                add_product(of_features[part.rows].view_as(read), flat, weight[part.outputs])
+                add_product(of_weight[part.outputs], flat.T, read)
+        return of_features.to(features.dtype), of_weight.to(weight.dtype), of_bias, None, None
 
 
 def _in_place(function: Callable[..., Tensor], logits: Tensor) -> Tensor:
