@@ -15,17 +15,8 @@ SCORED = 1024
 
 def rows(run: Run) -> Iterator[Row]:
     """Ratios at both executors' sizes."""
-    settings = {
-        "GRU": (subjects.GRU, subjects.GRU_VOCABULARY, subjects.GRU_ROWS, subjects.GRU_TARGETS),
-        "transformer": (
-            subjects.TRANSFORMER,
-            subjects.TRANSFORMER_VOCABULARY,
-            subjects.TRANSFORMER_ROWS,
-            subjects.TRANSFORMER_TARGETS,
-        ),
-    }
     names = [name for pair in PAIRS.items() for name in pair]
-    for executor, (sizes, vocabulary, count, targets) in settings.items():
+    for executor, (sizes, vocabulary, count, targets) in subjects.SETTINGS.items():
         models = {name: subjects.make(name, sizes, vocabulary, run.device).eval() for name in names}
         batch = random_batch(models["V2 dense"], count, targets)
         ids = torch.randint(vocabulary, (SCORED + 1,), generator=torch.Generator().manual_seed(0)).tolist()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from apelr_cli.benchmark_timing import CLOCKS, Figure, Times, Work, figure_of, time_in_turn
+from apelr_cli.benchmark_timing import CLOCKS, Figure, Times, Work, figure_of, three_figures, time_in_turn
 
 UNITS = {"x": (1, "x"), "%": (100, "%"), "/s": (1, "/s"), "GFLOP/s": (1e-9, "GFLOP/s"), "GB/s": (1e-9, "GB/s")}
 UNITS |= {"ms": (1e3, "ms"), "MiB": (2**-20, "MiB"), "": (1, "")}
@@ -56,9 +56,8 @@ def single(value: float) -> Figure:
 
 
 def number(value: float, unit: str) -> str:
-    """A value as a table shows it: three figures, or all of those before the point."""
-    scaled = value * UNITS[unit][0]
-    return f"{scaled:,.0f}" if abs(scaled) >= 100 else f"{scaled:.3g}"
+    """A value as a table shows it."""
+    return three_figures(value * UNITS[unit][0])
 
 
 @dataclass

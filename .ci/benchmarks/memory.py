@@ -18,15 +18,6 @@ from apelr_cli.benchmark_timing import Work
 from apelr_cli.benchmark_works import random_batch, training_steps
 from apelr_model import OptimConfig, V2LossWeights, build_model
 
-SETTINGS = {
-    "GRU": (subjects.GRU, subjects.GRU_VOCABULARY, subjects.GRU_ROWS, subjects.GRU_TARGETS),
-    "transformer": (
-        subjects.TRANSFORMER,
-        subjects.TRANSFORMER_VOCABULARY,
-        subjects.TRANSFORMER_ROWS,
-        subjects.TRANSFORMER_TARGETS,
-    ),
-}
 NAMES = ("V2 dense", "V2 factorized", "mixture_of_softmaxes", "transformer_lm")
 WIDE_VOCABULARY, WIDE_ROWS, WIDE_TARGETS = 32768, 8, 1024
 LARGEST = 8e9
@@ -45,7 +36,7 @@ class Peak(NamedTuple):
 
 def rows(run: Run) -> Iterator[Row]:
     """Ratios, and the largest setting as it is."""
-    for executor, setting in SETTINGS.items():
+    for executor, setting in subjects.SETTINGS.items():
         found = {name: in_process(peak_of, name, executor, setting, run.device.type) for name in NAMES}
         plain = found["transformer_lm"]
         for name in NAMES:

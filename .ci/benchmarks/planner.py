@@ -1,16 +1,16 @@
 """what the plan costs: filter, gate and evidence as a share of a training step, and forecasts while sampling"""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
 
 import subjects
 from measured import Row, Run, at_most
 
 from apelr_cli.benchmark_subject import subject_of_config
 from apelr_cli.benchmark_timing import Work
-from apelr_cli.benchmark_works import evaluation, planner_part, random_batch, training_steps
+from apelr_cli.benchmark_works import decoding, evaluation, planner_part, random_batch, training_steps
 from apelr_cli.shipped import find_config
-from apelr_model import PlannerLM, SamplingSettings, generate, planner_diagnostics
+from apelr_model import planner_diagnostics
 
 QUICKSTARTS = ("quickstart", "v2_quickstart")
 TOKENS, AHEAD = 32, 8
@@ -48,26 +48,16 @@ def forecasts(run: Run) -> Iterator[Row]:
     model = subjects.make("V2 dense", subjects.GRU, subjects.GRU_VOCABULARY, run.device)
     for count in (1, 8):
         title = f"sampling, {count} row(s)"
+        sampled = partial(decoding, model, count, TOKENS, prompts=[[1, 2, 3]] * count)
         works = {
-            f"{title}, no forecasts": sampling(model, count),
-            f"{title}, with each token": sampling(model, count, lookahead_steps=AHEAD),
-            f"{title}, beside the tokens": sampling(model, count, lookahead_steps=AHEAD, async_lookahead=True),
+            f"{title}, no forecasts": sampled(),
+            f"{title}, with each token": sampled(lookahead_steps=AHEAD),
+            f"{title}, beside the tokens": sampled(lookahead_steps=AHEAD, async_lookahead=True),
         }
         times = run.time(works)
         first, *others = works
         for other in others:
             yield Row(f"{other}, {AHEAD} chunks ahead, beside none", times.ratio(other, first))
-
-
-def sampling(model: PlannerLM, count: int, **settings: Any) -> Callable[[], None]:
-    """Draws `TOKENS` tokens in each of `count` rows."""
-
-    def run() -> None:
-        prompts = [[1, 2, 3]] * count
-        for _ in generate(model, prompts, SamplingSettings(), max_new_tokens=TOKENS, seeds=range(count), **settings):
-            pass
-
-    return run
 
 
 def diagnostics(run: Run) -> Iterator[Row]:

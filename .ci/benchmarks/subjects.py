@@ -32,6 +32,11 @@ TRANSFORMER: dict[str, Any] = {
     "executor": TransformerConfig(num_heads=8),
 }
 TRANSFORMER_VOCABULARY, TRANSFORMER_ROWS, TRANSFORMER_TARGETS = 4096, 8, 256
+SETTINGS: dict[str, tuple[dict[str, Any], int, int, int]] = {
+    "GRU": (GRU, GRU_VOCABULARY, GRU_ROWS, GRU_TARGETS),
+    "transformer": (TRANSFORMER, TRANSFORMER_VOCABULARY, TRANSFORMER_ROWS, TRANSFORMER_TARGETS),
+}
+"""Sizes of each executor, its vocabulary, and rows and targets of a batch."""
 PLANS: dict[str, Any] = {"num_plan_states": 8, "chunk_size": 16}
 
 CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {

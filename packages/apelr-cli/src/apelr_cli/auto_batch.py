@@ -88,8 +88,8 @@ class _Needs:
     def __init__(self, config: RunConfig, vocab_size: int, rows: Rows, device: torch.device, available: int) -> None:
         """Measures one size after another, each twice the one before, until memory is full or it takes long.
 
-        On a CPU none is measured that might not fit, by what a row more took last (later rows take no more, as work
-        over the vocabulary comes in slices): the system would end the process. Raises torch.OutOfMemoryError.
+        On a CPU none is measured that might not fit, by what `of` says: the system would end the process. Raises
+        torch.OutOfMemoryError.
         """
         parts = min(2, config.train.grad_accum_steps)  # from the second on, gradients are there beside activations
         train = replace(config.train, grad_accum_steps=parts, compile=False)
@@ -118,7 +118,10 @@ class _Needs:
             size *= 2
 
     def of(self, rows: int) -> int:
-        """Bytes for a micro-batch of `rows`, on the line through the largest two that were measured."""
+        """Bytes for a micro-batch of `rows`; beyond the largest measured, a row more takes what one takes there.
+
+        It takes no more than that, as work over the vocabulary comes in slices of bounded size.
+        """
         for size, needed in self._found:
             if rows <= size:
                 return needed
@@ -142,10 +145,8 @@ class _Needs:
         return True
 
     def _a_row(self) -> int:
-        if len(self._found) < 2:
-            return self._found[0][1] - self._fixed
-        (size, needed), (more, largest) = self._found[-2:]
-        return max(1, (largest - needed) // (more - size))
+        size, needed = self._found[-1]
+        return max(1, (needed - self._fixed) // size)
 
     def _peak(self, size: int) -> int:
         """Bytes beside the fixed ones."""

@@ -1,7 +1,7 @@
 """The page that `apelr bench` prints."""
 
 from apelr_cli.benchmark_model import MANY_ROWS, ModelBenchmark
-from apelr_cli.benchmark_timing import Figure
+from apelr_cli.benchmark_timing import Figure, three_figures
 
 __all__ = ["bench_page"]
 
@@ -50,10 +50,5 @@ def bench_page(found: ModelBenchmark) -> str:
 def _shown(figure: Figure | None, scale: float, unit: str) -> str:
     if figure is None:
         return "-"
-    median, lower, upper = (_number(value * scale) for value in figure)
+    median, lower, upper = (three_figures(value * scale) for value in figure)
     return f"{median} {unit}".rstrip() + f"  ({lower} to {upper})"
-
-
-def _number(value: float) -> str:
-    """Three figures, or all of those before the point."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

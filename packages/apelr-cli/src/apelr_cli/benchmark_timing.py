@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["CLOCKS", "Figure", "Times", "Work", "figure_of", "time_in_turn"]
+__all__ = ["CLOCKS", "Figure", "Times", "Work", "figure_of", "three_figures", "time_in_turn"]
 
 Work = Callable[[], Any]
 """Something to time. What it gives back is dropped."""
@@ -36,6 +36,11 @@ def figure_of(values: Sequence[float]) -> Figure:
         return Figure(values[0], values[0], values[0])
     lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
     return Figure(median, lower, upper)
+
+
+def three_figures(value: float) -> str:
+    """A value with three figures, or all of those before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 class Times(NamedTuple):

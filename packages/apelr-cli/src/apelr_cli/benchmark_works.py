@@ -1,6 +1,7 @@
 """The works of a model that are timed: a training step, the planner's part of it, evaluation and decoding."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -59,12 +60,17 @@ def evaluation(model: PlannerLM, batch: TokenBatch) -> Work:
     return lambda: mean_nll(model, [batch])
 
 
-def decoding(model: PlannerLM, rows: int, tokens: int, *, prompts: Sequence[Sequence[int]] | None = None) -> Work:
-    """Each call draws `tokens` tokens in each of `rows` rows, from a prompt of one id unless prompts are given."""
+def decoding(
+    model: PlannerLM, rows: int, tokens: int, *, prompts: Sequence[Sequence[int]] | None = None, **settings: Any
+) -> Work:
+    """Each call draws `tokens` tokens in each of `rows` rows, from a prompt of one id unless prompts are given.
+
+    `settings` go to `generate`.
+    """
     begins = [[1]] * rows if prompts is None else prompts
 
     def run() -> None:
-        for _ in generate(model, begins, SamplingSettings(), max_new_tokens=tokens, seeds=range(rows)):
+        for _ in generate(model, begins, SamplingSettings(), max_new_tokens=tokens, seeds=range(rows), **settings):
             pass
 
     return run

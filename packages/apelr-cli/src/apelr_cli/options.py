@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-__all__ = ["checkpoint_option", "count", "device_option", "format_option", "tokenizer_option", "unexpected_option"]
+__all__ = [
+    "checkpoint_option",
+    "count",
+    "device_option",
+    "format_option",
+    "output_option",
+    "set_option",
+    "tokenizer_option",
+    "unexpected_option",
+]
 
 
 def count(minimum: int) -> click.IntRange:
@@ -39,6 +48,33 @@ device_option = click.option(
     show_default=True,
     help="Where to compute; auto takes what there is.",
 )
+
+
+def _in_a_folder(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and not value.parent.is_dir():
+        raise click.BadParameter(f"{value.parent} is not a folder", param_hint="--output")
+    return value
+
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    callback=_in_a_folder,
+    help="Write the JSON object into this file too.",
+)
+
+
+def set_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--set KEY.SUB=VALUE`, with the command's own words on which keys."""
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY.SUB=VALUE",
+        help=f"{help_text}; may be given several times, the last one wins.",
+    )
 
 
 def format_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -20,7 +20,7 @@ from apelr_data import Batch, DataError, LaneOrder, RowOrder, Rows, Split, Token
 from apelr_model import LabelledBatch, TokenBatch
 from apelr_tokenizers import Tokenizer
 
-__all__ = ["TrainingData", "arrange_rows", "prepare_data"]
+__all__ = ["TrainingData", "arrange_rows", "prepare_data", "training_rows"]
 
 BASELINE_LIMIT = 8 * 2**20
 """Largest text, in bytes, that general compressors are run on for comparison."""
@@ -170,10 +170,16 @@ def prepare_data(
     return arrange_rows(config, text)
 
 
+def training_rows(config: RunConfig, text: PreparedText) -> Rows:
+    """The rows that training is made of, whatever the batch size."""
+    train = config.train
+    return Rows(text.streams["train"], train.seq_len, train.stride, document_mask=config.data.document_mask)
+
+
 def arrange_rows(config: RunConfig, text: PreparedText) -> TrainingData:
     """The ids of both splits as rows. Raises DataError where there are too few."""
     data, train = config.data, config.train
-    rows = Rows(text.streams["train"], train.seq_len, train.stride, document_mask=data.document_mask)
+    rows = training_rows(config, text)
     return TrainingData(
         text=text,
         train=rows,

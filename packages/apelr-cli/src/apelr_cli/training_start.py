@@ -15,9 +15,8 @@ from apelr_cli.resuming import RunPlan, check_same_data, plan_run, restore, star
 from apelr_cli.run_config import RunConfig
 from apelr_cli.run_folder import RunFolder
 from apelr_cli.signals import StopRequest, StopTraining
-from apelr_cli.training_data import TrainingData, arrange_rows
+from apelr_cli.training_data import TrainingData, arrange_rows, training_rows
 from apelr_cli.training_run import TrainingRun
-from apelr_data import Rows
 from apelr_model import Trainer, build_model, count_costs
 
 __all__ = ["train_run"]
@@ -103,11 +102,9 @@ def _with_batch_size(config: RunConfig, text: PreparedText, device: torch.device
     """The config with a number for a batch size of auto; measured before the run's own model takes memory."""
     if config.train.batch_size != "auto":
         return config
-    train = config.train
-    rows = Rows(text.streams["train"], train.seq_len, train.stride, document_mask=config.data.document_mask)
-    measured = measure_batch_size(config, text.tokenizer.vocab_size, rows, device)
+    measured = measure_batch_size(config, text.tokenizer.vocab_size, training_rows(config, text), device)
     reporter.say(str(measured))
-    return replace(config, train=replace(train, batch_size=measured.rows))
+    return replace(config, train=replace(config.train, batch_size=measured.rows))
 
 
 def _describe(data: TrainingData) -> str:

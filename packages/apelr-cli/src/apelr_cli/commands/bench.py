@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from apelr_cli.options import format_option
+from apelr_cli.options import format_option, output_option, set_option
 
 __all__ = ["bench"]
 
@@ -21,14 +21,7 @@ __all__ = ["bench"]
     metavar="FILE",
     help="Run configuration of a fresh model in place of a checkpoint: a YAML file, or the name of a shipped one.",
 )
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY.SUB=VALUE",
-    help="Override one key of the config, beside a checkpoint one of train (batch_size, seq_len, precision …); "
-    "may be given several times, the last one wins.",
-)
+@set_option("Override one key of the config, beside a checkpoint one of train (batch_size, seq_len, precision …)")
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
@@ -36,13 +29,7 @@ __all__ = ["bench"]
 )
 @click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True, help="How often all is timed.")
 @format_option("text prints a page; json one object with every figure.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write the JSON object into this file too.",
-)
+@output_option
 def bench(
     *,
     checkpoint: Path | None,
@@ -62,14 +49,10 @@ def bench(
     """
     if (checkpoint is None) == (config_name is None):
         raise click.UsageError("give exactly one of --checkpoint and --config")
-    if output is not None and not output.parent.is_dir():
-        raise click.BadParameter(f"{output.parent} is not a folder", param_hint="--output")
-    import json
-
     from apelr_cli.benchmark_model import benchmark_model
     from apelr_cli.benchmark_page import bench_page
     from apelr_cli.benchmark_subject import subject_of_checkpoint, subject_of_config
-    from apelr_cli.console import result_stream
+    from apelr_cli.console import show_report
     from apelr_cli.shipped import find_config
 
     if checkpoint is not None:
@@ -79,8 +62,4 @@ def bench(
     else:
         subject = subject_of_config(find_config(str(config_name)), overrides, device)
     found = benchmark_model(subject.model, subject.train, rounds=rounds)
-    written = json.dumps(found.plain(), allow_nan=False, indent=2) + "\n"
-    if output is not None:
-        output.write_text(written, encoding="utf-8", newline="\n")
-    with result_stream() as stream:
-        stream.write(written if form == "json" else bench_page(found))
+    show_report(found.plain(), bench_page(found) if form == "text" else None, output)

@@ -5,20 +5,14 @@ from typing import Any
 
 import click
 
-from apelr_cli.options import format_option
+from apelr_cli.options import format_option, set_option
 
 __all__ = ["data"]
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--config` and `--set`, as `apelr train` has them."""
-    command = click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY.SUB=VALUE",
-        help="Override one key of the config; may be given several times, the last one wins.",
-    )(command)
+    command = set_option("Override one key of the config")(command)
     return click.option(
         "--config",
         "config_name",

@@ -11,6 +11,8 @@ from apelr_cli.options import (
     count,
     device_option,
     format_option,
+    output_option,
+    set_option,
     tokenizer_option,
     unexpected_option,
 )
@@ -47,13 +49,7 @@ TEXT_NAMES = ("split", "text_file", "config_name", "overrides", "seq_len", "no_d
     help="Run configuration whose corpus and row length count: a YAML file, or the name of a shipped one. "
     "[default: the checkpoint's]",
 )
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY.SUB=VALUE",
-    help="Override a key of data, or seed; may be given several times, the last one wins.",
-)
+@set_option("Override a key of data, or seed")
 @click.option(
     "--seq-len",
     type=COUNT,
@@ -71,13 +67,7 @@ TEXT_NAMES = ("split", "text_file", "config_name", "overrides", "seq_len", "no_d
     help="Also compare the plans with those that the text was written under (storyworld and planted know them).",
 )
 @steering_options
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write the JSON object into this file too.",
-)
+@output_option
 @task_options(apart_from=TEXT_NAMES)
 @plan_options(prompted=False)
 @device_option
@@ -112,8 +102,7 @@ def eval(
     """
     if text_file is not None:
         _check_file(gold=gold, of_a_corpus=split is not None or config_name is not None or bool(overrides))
-    if output is not None and not output.parent.is_dir():
-        raise click.BadParameter(f"{output.parent} is not a folder", param_hint="--output")
+    from apelr_cli.console import show_report
     from apelr_cli.evaluation_text import TextRequest
     from apelr_cli.harness.tasks import require_harness
     from apelr_cli.loading import load_model
@@ -139,7 +128,7 @@ def eval(
         report, shown = _read_text(loaded, request, choice, measures)
     else:
         report, shown = _run_tasks(loaded, tasks, choice, batch_size)
-    _show(report, shown if form == "text" else None, output)
+    show_report(report, shown if form == "text" else None, output)
 
 
 def _check_file(*, gold: bool, of_a_corpus: bool) -> None:
@@ -148,19 +137,6 @@ def _check_file(*, gold: bool, of_a_corpus: bool) -> None:
         raise click.UsageError("--gold compares with the plans of a corpus: give it without --file")
     if of_a_corpus:
         raise click.UsageError("--file is read as it is: give it without --split, --config and --set")
-
-
-def _show(report: dict[str, Any], shown: str | None, output: Path | None) -> None:
-    """Print the page `shown`, or the object itself, which is also written into the file `output`."""
-    import json
-
-    from apelr_cli.console import result_stream
-
-    written = json.dumps(report, allow_nan=False, indent=2) + "\n"
-    if output is not None:
-        output.write_text(written, encoding="utf-8", newline="\n")
-    with result_stream() as stream:
-        stream.write(written if shown is None else shown)
 
 
 def _read_text(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from apelr_cli.options import set_option
+
 __all__ = ["train"]
 
 
@@ -15,13 +17,7 @@ __all__ = ["train"]
     metavar="FILE",
     help="Run configuration: a YAML file, or the name of a shipped one (apelr config lists them).",
 )
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY.SUB=VALUE",
-    help="Override one key of the config; may be given several times, the last one wins.",
-)
+@set_option("Override one key of the config")
 @click.option(
     "--resume",
     metavar="auto|FILE",
