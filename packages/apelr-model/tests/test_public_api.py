@@ -91,6 +91,7 @@ PUBLIC = [
     "PlanForecast",
     "PlanPaths",
     "PlanPolicy",
+    "PlanSplit",
     "PlanRecovery",
     "PlanStateDiagnostics",
     "PlanTrellis",

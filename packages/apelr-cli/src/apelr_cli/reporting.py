@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from apelr_model import Evaluation, StepReport
+from apelr_model import Evaluation, PlanSplit, StepReport
 
 __all__ = ["Reporter"]
 
@@ -63,6 +63,13 @@ class Reporter:
             self._progress.update(self._task, completed=report.step, line=line)
         else:
             self.console.print(Text(line))
+
+    def split(self, step: int, split: PlanSplit) -> None:
+        """One line about a plan state that became a copy of another."""
+        self.say(
+            f"step {step}/{self.max_steps}  plan state {split.state} was worth {split.worth:.1e} nats/token: "
+            f"it is a copy of state {split.copy_of} now"
+        )
 
     def evaluation(self, step: int, found: Evaluation) -> None:
         """One line about an evaluation on held-out text."""

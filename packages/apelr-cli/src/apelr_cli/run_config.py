@@ -59,6 +59,12 @@ class RunConfig:
                 train.planner_lr_scale == 1 or self.model.version != "transformer_lm",
             ),
             (
+                "train.split_interval",
+                train.split_interval,
+                f"0 when model.version is {self.model.version}, which has no chain of plans",
+                train.split_interval == 0 or hasattr(self.model, "chunk_size"),
+            ),
+            (
                 "train.loss_weights.future_contrastive",
                 _contrast(train),
                 "0 when model.future_horizon_chunks is 0",

@@ -110,6 +110,7 @@ class TrainingRun:
                 self.stop.check()
                 report, text_bytes = self._step(batches)
                 self._log(report, text_bytes)
+                self._log_splits(report)
                 if report.step % train.save_interval == 0 or report.step == train.max_steps:
                     self.save()
                 if report.step % train.eval_interval == 0 and report.step < train.max_steps:
@@ -172,6 +173,12 @@ class TrainingRun:
                 "waiting_for_rows": self.waiting.share_since_last(),
             }
         )
+
+    def _log_splits(self, report: StepReport) -> None:
+        """Plan states that were given up for copies of others."""
+        for split in report.splits:
+            self.reporter.split(report.step, split)
+            self.folder.append_metrics({"kind": "split", "step": report.step, **split._asdict()})
 
     def _evaluate_if_missed(self) -> None:
         """A run stopped between a step and its evaluation makes up for it when it is taken up."""

@@ -36,6 +36,7 @@ from apelr_model.plan_recovery import (
     matched_transition_distance,
     plan_recovery,
 )
+from apelr_model.plan_splits import PlanSplit
 from apelr_model.planner_diagnostics import PlannerDiagnostics, PlanStateDiagnostics, planner_diagnostics
 from apelr_model.planner_lm import ModelState, PlannerLM
 from apelr_model.policy import PlanPolicy
@@ -88,6 +89,7 @@ __all__ = [
     "PlanPaths",
     "PlanPolicy",
     "PlanRecovery",
+    "PlanSplit",
     "PlanStateDiagnostics",
     "PlanTrellis",
     "PlannerDiagnostics",

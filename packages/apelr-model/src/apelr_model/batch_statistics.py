@@ -38,6 +38,8 @@ class BatchStatistics(NamedTuple):
     """[N] nats."""
     hidden: Tensor
     """[N, D] the executor's state before each target."""
+    state_log_probs: Tensor
+    """[N, K] log-probability of each target under each plan state, nats."""
     log_belief: Tensor
     """[N, K] belief before each target."""
     log_gate: Tensor
@@ -79,6 +81,7 @@ def read_batch(
         reading,
         -of_targets(filtered.token_log_prob),
         of_targets(reading.hidden),
+        of_targets(reading.state_log_probs),
         of_targets(filtered.log_belief),
         of_targets(filtered.log_gate),
         of_targets(filtered.log_belief_after),

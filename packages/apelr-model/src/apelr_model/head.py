@@ -60,6 +60,10 @@ class Head(Protocol):
         """Floating-point operations of the matrix products that make one token's logits."""
         ...
 
+    def state_parameters(self) -> list[Tensor]:
+        """Those that are K equal blocks along their first axis, one for each plan state."""
+        ...
+
     def outputs(self, hidden: Tensor) -> HeadOutputs:
         """hidden [N, D] -> the parts of the logits."""
         ...

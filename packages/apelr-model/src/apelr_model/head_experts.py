@@ -54,6 +54,10 @@ class ExpertHead(nn.Module):
         """2 K V D."""
         return 2 * self.weight.numel()
 
+    def state_parameters(self) -> list[Tensor]:
+        """The parameters that are K equal blocks along their first axis, one for each plan state."""
+        return [self.weight, self.bias]
+
     def outputs(self, hidden: Tensor) -> StateOutputs:
         """hidden [N, D] -> the parts of the logits; one dropout mask is drawn."""
         return StateOutputs(self.dropout(hidden), self.weight, self.bias)

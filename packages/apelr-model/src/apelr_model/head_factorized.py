@@ -92,6 +92,10 @@ class FactorizedHead(nn.Module):
             return 2 * (self.weight.numel() + self.logits_per_token)
         return 2 * (self.weight.numel() + self.down.numel() + self.logits_per_token * self.up.shape[1])
 
+    def state_parameters(self) -> list[Tensor]:
+        """The parameters that are K equal blocks along their first axis, one for each plan state."""
+        return [self.raw_plan_bias] if self.down is None else [self.raw_plan_bias, self.down]
+
     def plan_bias(self) -> Tensor:
         """-> beta [K, V], nats, within +- `LARGEST_BIAS`."""
         return LARGEST_BIAS * torch.tanh(self.raw_plan_bias / LARGEST_BIAS)

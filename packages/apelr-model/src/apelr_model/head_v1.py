@@ -45,6 +45,10 @@ class V1Head(nn.Module):
         """2 (D F + K V F); the plan embeddings' projection is made once a batch and not counted."""
         return 2 * (self.state_proj.weight.numel() + self.logits_per_token * self.state_proj.out_features)
 
+    def state_parameters(self) -> list[Tensor]:
+        """The parameters that are K equal blocks along their first axis, one for each plan state."""
+        return [self.plan_emb.weight, self.plan_vocab_bias]
+
     def outputs(self, hidden: Tensor) -> StateOutputs:
         """hidden [N, D] -> the parts of the logits; one dropout mask is drawn."""
         plans = self.plan_proj(self.plan_emb.weight)  # [K, F]

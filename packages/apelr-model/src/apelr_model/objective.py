@@ -55,11 +55,14 @@ class LossTerms(NamedTuple):
     """V2: mean Jensen-Shannon divergence of two experts, mean over targets."""
     rep_unlikelihood: Tensor | None = None
     """V2: unlikelihood of recent tokens, mean over targets that have one."""
+    scores: Tensor | None = None
+    """[K, K] mean over targets of the belief in state i after one times its log-probability under state j, nats
+    (without gradient); where asked for, no part of the total."""
     plan: PlanState | None = None
     """Where the rows' plans stand at their ends; no part of the total."""
 
 
-TERM_NAMES = tuple(name for name in LossTerms._fields if name not in ("usage", "plan"))
+TERM_NAMES = tuple(name for name in LossTerms._fields if name not in ("usage", "scores", "plan"))
 
 
 class StepTotals(NamedTuple):
@@ -93,20 +96,23 @@ def loss_terms(
     *,
     totals: StepTotals | None = None,
     plan: PlanState | None = None,
+    with_scores: bool = False,
 ) -> LossTerms:
     """The NLL and every term with a weight, of one (micro-)batch; its plans go on from `plan` where one is given.
 
     Means over targets and chunks divide by the totals of the whole optimizer step (default: this batch's own), so
     that micro-batches add up to the full batch. `usage_kl`, `usage_balance` and `future_contrastive` are functions
     of the batch as a whole and have no such decomposition: each is this micro-batch's value divided by the number of
-    micro-batches. Raises ImpossibleObservationError where a target has probability zero, and ValueError where the
-    weights are another version's.
+    micro-batches. `with_scores` gives `LossTerms.scores`, too. Raises ImpossibleObservationError where a target has
+    probability zero, and ValueError where the weights are another version's.
     """
     found = read_batch(model, batch, plan=plan)
     totals = step_totals(model, batch, weights) if totals is None else totals
+    belief = found.log_belief_after.detach().exp()
     terms = LossTerms(
         nll=found.token_nll.sum() / totals.targets,
-        usage=found.log_belief_after.detach().exp().sum(0) / totals.targets,
+        usage=belief.sum(0) / totals.targets,
+        scores=belief.T @ found.state_log_probs.detach().to(belief.dtype) / totals.targets if with_scores else None,
         plan=found.reading.state.plan,
     )
     if isinstance(weights, V1LossWeights):

@@ -94,6 +94,11 @@ class FilterPlanner(Planner):
         evidence = 0 if self.context_proj is None else self.context_proj.weight.numel()
         return 2 * (self.num_plan_states**2 + evidence) / self.chunks.chunk_size
 
+    def state_parameters(self) -> list[Tensor]:
+        """Those that are K equal blocks along their first axis, one for each plan state; without the transitions."""
+        evidence = [] if self.context_proj is None else list(self.context_proj.parameters())
+        return [self.initial_logits, *evidence]
+
     def log_initial(self) -> Tensor:
         """-> log-probabilities [K] of the first chunk's plan, log pi."""
         return self.initial_logits.log_softmax(-1)

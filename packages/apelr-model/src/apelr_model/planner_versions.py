@@ -22,6 +22,10 @@ class V1Planner(FilterPlanner):
         )
         self.recognizer = nn.Linear(config.hidden_dim, config.num_plan_states)
 
+    def state_parameters(self) -> list[Tensor]:
+        """The chain's, and the recognizer's."""
+        return [*super().state_parameters(), *self.recognizer.parameters()]
+
     def recognize(self, chunk_mean: Tensor) -> Tensor:
         """chunk_mean [..., D] (mean executor state of a whole chunk) -> log-probabilities [..., K].
 
@@ -46,6 +50,11 @@ class V2Planner(FilterPlanner):
             self.future_proj = nn.Linear(config.hidden_dim, config.hidden_dim, bias=False)
         self.temperature: Tensor
         self.register_buffer("temperature", torch.tensor(config.temperature_at(0, 1)))
+
+    def state_parameters(self) -> list[Tensor]:
+        """The chain's, and the embeddings of the states."""
+        embeddings = [] if self.plan_state_emb is None else [self.plan_state_emb.weight]
+        return [*super().state_parameters(), *embeddings]
 
     def future_contrast(self, state: Tensor, summary: Tensor, valid: Tensor) -> Tensor:
         """state [B, C, K], summary [B, C, D], valid [B, C] -> `future_contrastive` of the chunks, a scalar in nats.

@@ -11,10 +11,11 @@ from apelr_model.checkpoint_checks import compare_tensors
 from apelr_model.errors import NonFiniteError
 from apelr_model.objective import TERM_NAMES, loss_terms, step_totals, total_loss
 from apelr_model.optim import build_optimizer, learning_rate
+from apelr_model.plan_splits import PlanSplit, PlanSplits
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.precision import check_arithmetic, matrix_products
 from apelr_model.training_config import LossWeights, OptimConfig
-from apelr_model.training_state import check_training_state, read_carried_plan
+from apelr_model.training_state import check_training_state, read_carried_plan, read_plan_record
 
 __all__ = ["StepReport", "Trainer"]
 
@@ -37,6 +38,8 @@ class StepReport(NamedTuple):
     """Unpadded targets in the step's rows."""
     usage: tuple[float, ...]
     """[K] mean probability of each plan state after a target, over the step's rows."""
+    splits: tuple[PlanSplit, ...] = ()
+    """Plan states that were given up after the step for copies of others (`split_interval`)."""
 
 
 class Trainer:
@@ -58,6 +61,7 @@ class Trainer:
         self.optimizer = build_optimizer(model, optim)
         self.scaler = torch.amp.GradScaler(device, enabled=optim.precision == "fp16")
         self.step = 0
+        self.splits = PlanSplits(model, optim.split_interval, optim.max_steps) if optim.split_interval else None
         self.carried = CarriedPlan()
 
     def train_step(self, batch: TokenBatch) -> StepReport:
@@ -87,12 +91,18 @@ class Trainer:
         self.scaler.update()
         self.step += 1
         self.model.set_schedule(self.step, self.optim.max_steps)
-        loss, terms, usage = _figures(made)
-        return StepReport(self.step, loss, terms, rate, float(norm), int(batch.lengths.sum()), usage)
+        figures = _figures(made)
+        splits: tuple[PlanSplit, ...] = ()
+        if self.splits is not None and figures.scores is not None:
+            self.splits.see(figures.scores, figures.usage)
+            splits = self.splits.after(self.step, self.optimizer)
+        usage, targets = tuple(figures.usage.tolist()), int(batch.lengths.sum())
+        return StepReport(self.step, figures.loss, figures.terms, rate, float(norm), targets, usage, splits)
 
     def _accumulate(self, batch: TokenBatch) -> list[dict[str, Tensor]]:
-        """Add up the gradients of all micro-batches; each one's loss, usage and terms by name, still on the device."""
+        """Add up the gradients of all micro-batches; each one's figures by name, still on the device."""
         parts = self.optim.grad_accum_steps
+        with_scores = self.splits is not None and self.step < self.splits.last
         totals = step_totals(self.model, batch, self.weights, micro_batches=parts)
         made = []
         after = []
@@ -103,12 +113,12 @@ class Trainer:
                 dtype=DTYPES[self.optim.precision],
                 enabled=self.optim.precision != "fp32",
             ):
-                terms = loss_terms(self.model, micro, self.weights, totals=totals, plan=plan)
+                terms = loss_terms(self.model, micro, self.weights, totals=totals, plan=plan, with_scores=with_scores)
             loss = total_loss(terms, self.weights, self.step)
             self.scaler.scale(loss).backward()
             assert terms.plan is not None, "a batch that has been read leaves its plans somewhere"
             after.append(terms.plan)
-            found = {name: getattr(terms, name) for name in ("usage", *TERM_NAMES)}
+            found = {name: getattr(terms, name) for name in ("usage", "scores", *TERM_NAMES)}
             made.append({name: part.detach() for name, part in (found | {"loss": loss}).items() if part is not None})
         self.carried.keep_after(batch, after)
         return made
@@ -128,19 +138,23 @@ class Trainer:
             "step": self.step,
             "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
             "carried": None if self.carried.state is None else self.carried.state._asdict(),
+            "splits": None if self.splits is None or self.splits.record is None else self.splits.record._asdict(),
         }
 
     def load_state_dict(self, state: dict[str, Any], *, restore_rng: bool = True) -> None:
         """Take up the state that `state_dict` gave, strict about names and shapes; CheckpointError names what differs.
 
         Hyperparameters (learning rate, weight decay) stay those of this trainer's own configuration. Without
-        `restore_rng` the random number generators are left as they are, and no row goes on with a plan of before.
+        `restore_rng` the random number generators are left as they are, no row goes on with a plan of before, and what
+        the plan states are worth is measured anew.
         """
         compare_tensors(state["model"], self.model.state_dict(), "the checkpoint")
         own_scaler = self.scaler.state_dict()
         check_training_state(state, self.optimizer, own_scaler, "the checkpoint", with_rng=restore_rng)
         stored = state.get("carried") if restore_rng else None
         carried = read_carried_plan(stored, self.model.planner.initial_state(1), "the checkpoint")
+        stored = state.get("splits") if restore_rng and self.splits is not None else None
+        record = read_plan_record(stored, self.model.num_plan_states, "the checkpoint")
         self.model.load_state_dict(state["model"], strict=True)
         own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         groups = [{**stored, **values} for stored, values in zip(state["optimizer"]["param_groups"], own, strict=True)]
@@ -149,14 +163,30 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
         self.carried = CarriedPlan(carried)
+        if self.splits is not None:
+            self.splits.record = record
         if restore_rng:
             torch.set_rng_state(state["rng"]["cpu"].cpu())
             if state["rng"]["cuda"] and torch.cuda.is_available():
                 torch.cuda.set_rng_state_all([s.cpu() for s in state["rng"]["cuda"]])
 
 
-def _figures(made: list[dict[str, Tensor]]) -> tuple[float, dict[str, float], tuple[float, ...]]:
-    """Loss, terms and plan usage of the full batch, from its micro-batches'."""
-    usage = torch.stack([parts.pop("usage").cpu().double() for parts in made]).sum(0)
+class _Figures(NamedTuple):
+    """A step's numbers, on the CPU."""
+
+    loss: float
+    terms: dict[str, float]
+    usage: Tensor
+    scores: Tensor | None
+
+
+def _figures(made: list[dict[str, Tensor]]) -> _Figures:
+    """Those of the full batch, from its micro-batches'."""
+    usage, scores = (_sum([parts.pop(name) for parts in made if name in parts]) for name in ("usage", "scores"))
+    assert usage is not None, "every micro-batch has its usage"
     sums = {name: sum(float(parts[name]) for parts in made) for name in made[0]}
-    return sums.pop("loss"), sums, tuple(usage.tolist())
+    return _Figures(sums.pop("loss"), sums, usage, scores)
+
+
+def _sum(parts: list[Tensor]) -> Tensor | None:
+    return torch.stack([part.cpu().double() for part in parts]).sum(0) if parts else None

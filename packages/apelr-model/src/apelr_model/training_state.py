@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from apelr_model.errors import CheckpointError
+from apelr_model.plan_splits import PlanRecord
 from apelr_model.plan_state import PlanState
 from apelr_model.shown import shown, shown_names
 
-__all__ = ["check_training_state", "read_carried_plan"]
+__all__ = ["check_training_state", "read_carried_plan", "read_plan_record"]
 
 TRAINING_TYPES: dict[str, type] = {"optimizer": dict, "scaler": dict, "rng": dict}
 """What the training state must hold; a run may keep more beside it."""
@@ -70,6 +71,26 @@ def read_carried_plan(stored: object, like: PlanState, where: str) -> PlanState 
     if not fits:
         raise CheckpointError(f"{where}: the plans that rows go on with do not fit the model")
     return PlanState(*found)
+
+
+def read_plan_record(stored: object, num_plan_states: int, where: str) -> PlanRecord | None:
+    """What the plan states were worth, as a training state holds it; None where it holds nothing of it.
+
+    Raises CheckpointError, naming `where`, unless it is that of K = `num_plan_states` states.
+    """
+    if stored is None:
+        return None
+    shapes = {"scores": (num_plan_states, num_plan_states), "usage": (num_plan_states,)}
+    fits = isinstance(stored, dict) and all(
+        isinstance(found := stored.get(name), Tensor)
+        and found.dtype == torch.float64
+        and tuple(found.shape) == shape
+        and bool(found.isfinite().all())
+        for name, shape in shapes.items()
+    )
+    if not fits:
+        raise CheckpointError(f"{where}: what its plan states are worth does not fit the model")
+    return PlanRecord(**{name: stored[name] for name in shapes})  # type: ignore[index]
 
 
 def _check_rng(stored: Mapping[Any, Any], where: str) -> None:
