@@ -67,7 +67,8 @@ class TestScores:
         terms = loss_terms(trainer.model, batch, trainer.weights, with_scores=True)
         belief, seen = found.log_belief_after.exp().tolist(), found.state_log_probs.tolist()
         expected = [
-            [math.fsum(b[i] * l[j] for b, l in zip(belief, seen, strict=True)) / 25 for j in range(3)] for i in range(3)
+            [math.fsum(b[i] * each[j] for b, each in zip(belief, seen, strict=True)) / 25 for j in range(3)]
+            for i in range(3)
         ]
         torch.testing.assert_close(terms.scores.cpu(), torch.tensor(expected, dtype=torch.float64))
         assert loss_terms(trainer.model, batch, trainer.weights).scores is None
