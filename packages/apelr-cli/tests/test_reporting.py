@@ -37,9 +37,12 @@ def test_bits_per_byte_of_a_lossy_tokenizer_are_flagged() -> None:
 
 def test_a_split_names_both_states_and_what_was_lost() -> None:
     told, out = reporter()
-    told.split(5, PlanSplit(state=2, worth=0.000123, copy_of=7))
-    expected = "step 5/10  plan state 2 was worth 1.2e-04 nats/token: it is a copy of state 7 now\n"
-    assert out.getvalue() == expected
+    told.split(5, PlanSplit(state=2, worth=0.000123, heir=1, copy_of=7))
+    told.split(5, PlanSplit(state=3, worth=0.0, heir=1, copy_of=None))
+    assert out.getvalue().splitlines() == [
+        "step 5/10  plan state 2 was worth 1.2e-04 nats/token, now a copy of state 7",
+        "step 5/10  plan state 3 was worth 0.0e+00 nats/token, now out of use",
+    ]
 
 
 def test_quiet_says_nothing() -> None:
