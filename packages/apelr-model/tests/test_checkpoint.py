@@ -556,3 +556,26 @@ def test_a_checkpoint_is_frozen():
     with pytest.raises(AttributeError):
         make_checkpoint().step = 4
     assert replace(make_checkpoint(), step=4).step == 4
+
+
+def test_an_error_of_the_disk_comes_out_of_torch_as_what_it_is(tmp_path, monkeypatch):
+    """`torch.save` ends its archive after any error, and then complains of that instead."""
+
+    class Full:
+        def __init__(self, file):
+            self.file, self.left = file, 3000
+
+        def write(self, content):
+            self.left -= len(content)
+            if self.left < 0:
+                raise FULL
+            return self.file.write(content)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda content, file: save(content, Full(file)))
+    with pytest.raises(OSError, match="No space left on device"):
+        save_checkpoint(tmp_path, make_checkpoint())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
