@@ -42,7 +42,7 @@ MODEL_SIZES = {
 }
 CONTROL_OF = {name: name.replace("v2_", "transformer_lm_") for name in EXPECTED if name.startswith("v2_")}
 CONTROL_OF["python_docs"] = "transformer_lm_python_docs"
-PLANNER_KEYS = ("loss_weights", "carry_belief", "planner_lr_scale")
+PLANNER_KEYS = ("loss_weights", "carry_belief", "planner_lr_scale", "split_interval")
 NOT_V1 = ("v2", "transformer", "mixture", "planted", "python")
 
 each_config = pytest.mark.parametrize("name", shipped_names())

@@ -29,6 +29,7 @@ CONFIG: dict[str, Any] = {
         "warmup_steps": 2,
         "lr": 0.01,
         "planner_lr_scale": 0.5,
+        "split_interval": 2,
         "log_interval": 1,
         "eval_interval": 3,
         "save_interval": 3,

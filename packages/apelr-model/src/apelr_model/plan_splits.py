@@ -77,24 +77,27 @@ class PlanSplits:
         """The splits that are made after optimizer step `step`, the least worthy state first.
 
         A state is worth what the best other state would cost in its place. What is worth less than `LEAST_WORTH` of the
-        mean takes a copy of the state with the largest excess (`PlanRecord.excess`), of which each look makes one copy.
+        mean takes a copy of the state with the largest excess (`PlanRecord.excess`), among equals of the most used one.
+        A look copies no state twice.
         """
         if step % self.interval or step > self.last or self.record is None:
             return ()
-        costs, excess = self.record.costs(), self.record.excess()
+        costs, excess, usage = self.record.costs(), self.record.excess().tolist(), self.record.usage.tolist()
+        least = LEAST_WORTH * float(costs.amin(1).mean())
         generator = torch.Generator().manual_seed(step)
+        left = set(range(len(usage)))  # states that are neither given up nor copied yet
         splits: list[PlanSplit] = []
-        while len(splits) < len(excess) // 2:
+        while len(left) > 1:
             worth = costs.amin(1)
             state = int(worth.argmin())
-            excess[state] = 0
-            source = int(excess.argmax())
-            if not float(worth[state]) < LEAST_WORTH * float(worth[worth.isfinite()].mean()) or excess[source] == 0:
+            if not float(worth[state]) < least:
                 break
+            left.remove(state)
+            source = max(left, key=lambda k: (excess[k], usage[k]))
+            left.remove(source)
             splits.append(PlanSplit(state, float(worth[state]), source))
             self._copy(source, state, optimizer, generator)
-            excess[source] = 0
-            costs[state] = costs[source] = math.inf
+            costs[[state, source]] = math.inf
             costs[:, state] = math.inf
         self.record = None  # of other states than there are now
         return tuple(splits)
@@ -118,7 +121,7 @@ class PlanSplits:
 
 
 def _with_moments(parameter: Tensor, optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    moments: list[Any] = list(optimizer.state[parameter].values())
+    moments: list[Any] = list(optimizer.state.get(parameter, {}).values())  # it is a defaultdict
     return [parameter, *(each for each in moments if isinstance(each, Tensor) and each.shape == parameter.shape)]
 
 
