@@ -25,10 +25,11 @@ __all__ = ["RunPlan", "check_same_data", "plan_run", "restore", "start_from"]
 MOVABLE = (
     *("train.out_dir", "data.token_cache", "data.token_cache_dir", "data.reuse_token_cache"),
     *("train.num_workers", "train.prefetch_factor", "train.persistent_workers", "train.pin_memory"),
-    "train.keep_checkpoints",
+    *("train.keep_checkpoints", "train.skip_non_finite"),
 )
 """Between two parts of a run its folder may be moved, its ids kept elsewhere and its rows fetched otherwise, which
-gives the same ones, and more or fewer checkpoints be kept; nothing else may change."""
+gives the same ones, more or fewer checkpoints be kept, and steps be skipped at which it would have stopped; nothing
+else may change."""
 
 
 def find_resumed(folder: RunFolder, resume: str) -> FoundCheckpoint | None:

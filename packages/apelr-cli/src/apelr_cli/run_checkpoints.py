@@ -1,12 +1,14 @@
 """The checkpoints of a run: when one is written, what goes into it, and which of them stay."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from apelr_cli.run_config import RunConfig, to_plain
 from apelr_cli.run_folder import RunError, RunFolder
 from apelr_cli.training_data import TrainingData
-from apelr_model import Checkpoint, Trainer, save_checkpoint
+from apelr_model import Checkpoint, NonFiniteError, Trainer, save_checkpoint
 
 __all__ = ["RunCheckpoints"]
 
@@ -34,7 +36,17 @@ class RunCheckpoints:
 
     def evaluated(self, nll: float) -> None:
         """The trainer as it stands has this validation NLL, nats a token: the best checkpoint is kept."""
-        self._validation_nll[self._trainer.step] = nll
+        if math.isfinite(nll):
+            self._validation_nll[self._trainer.step] = nll
+
+    @contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """Within the block, what stops a run for NaN or infinity names the last good checkpoint too."""
+        try:
+            yield
+        except NonFiniteError as error:
+            newest = f"the newest checkpoint is of step {self.newest_step}: {self._folder.checkpoint}"
+            raise NonFiniteError(f"{error}; {newest}") from error
 
     def save(self) -> None:
         """Write a checkpoint of the trainer as it stands, then remove those that `train.keep_checkpoints` leaves out.

@@ -17,7 +17,6 @@ from apelr_cli.training_data import TrainingData
 from apelr_cli.training_diagnostics import planner_diagnostics_of_run
 from apelr_model import (
     Evaluation,
-    NonFiniteError,
     SamplingSettings,
     StepReport,
     TokenBatch,
@@ -91,16 +90,15 @@ class TrainingRun:
         Raises StopTraining after a signal, with a checkpoint of the last finished step written.
         """
         try:
-            with worker_errors():
+            with worker_errors(), self.checkpoints.named_in_errors():
                 self._evaluate_if_missed()
                 self._train()
                 return self._finish()
         except StopTraining as stopped:
             if stopped.at_safe_point:
-                self.checkpoints.save_if_new()
+                with self.checkpoints.named_in_errors():
+                    self.checkpoints.save_if_new()
             raise
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{error}; the newest checkpoint is of step {self.checkpoints.newest_step}") from error
         finally:
             self.data.close()
 
@@ -130,6 +128,10 @@ class TrainingRun:
         return report, text_bytes
 
     def _log(self, report: StepReport, text_bytes: int) -> None:
+        if report.skipped:
+            self.reporter.say(f"step {report.step}/{self.reporter.max_steps}  skipped: {report.skipped}")
+            self.folder.append_metrics({"kind": "skipped", "step": report.step, "reason": report.skipped})
+            return
         if report.step % self.config.train.log_interval and report.step != self.config.train.max_steps:
             return
         nll = report.terms["nll"]
@@ -199,6 +201,7 @@ class TrainingRun:
         references = self.data.references()
         report = planner_diagnostics_of_run(self.config, self.trainer.model, self.data, self.reporter, self.stop)
         self.folder.write_json("planner_eval.json", {"step": self.trainer.step, **report})
+        skipped = sum(line["kind"] == "skipped" for line in self.folder.metrics())
         self.folder.append_metrics({"kind": "final", "step": self.trainer.step, **found._asdict()})
         content: Mapping[str, Any] = {
             "step": self.trainer.step,
@@ -206,10 +209,13 @@ class TrainingRun:
             "tokenizer_lossless": self.data.tokenizer.lossless,
             "references_bits_per_byte": references,
             "waiting_for_rows": self.waiting.share,
+            "skipped_steps": skipped,
             "final_evaluation_seconds": round(time.monotonic() - started, 3),
         }
         self.folder.write_json("metrics.json", content)
         self.reporter.say(f"waited for rows {self.waiting.share:.2%} of the time of the training steps")
+        if skipped:
+            self.reporter.say(f"skipped {skipped} of {self.trainer.step} steps: a loss term or gradient was not finite")
         for name, bits in references.items():
             self.reporter.say(f"for comparison, the same text: {name} {bits:.3f} bits/byte")
         return found

@@ -238,3 +238,79 @@ def test_a_folder_without_a_whole_checkpoint_is_an_error_that_names_all(
     assert all(str(path) in refused["said"] for path in damaged)
     assert refused["said"].count("\n") == 1
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.fixture
+def broken_steps(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The loss of these steps (0 is the first) is NaN."""
+    from apelr_model import training
+
+    original = training.total_loss
+
+    def arrange(*steps: int) -> None:
+        def total(terms: Any, weights: Any, step: int) -> torch.Tensor:
+            return original(terms._replace(nll=terms.nll * float("nan")) if step in steps else terms, weights, step)
+
+        monkeypatch.setattr(training, "total_loss", total)
+
+    return arrange
+
+
+def test_a_loss_that_is_no_number_stops_naming_all_that_matters(
+    apelr: Callable[..., Result], arguments: list[str], tmp_path: Path, broken_steps: Callable[..., None]
+) -> None:
+    run = tmp_path / "run"
+    broken_steps(5)
+    result = apelr(*arguments, "--out", run)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        "Error: loss term nll is nan at step 5; no parameter was changed; the learning rate was 0.000594; "
+        f"the newest checkpoint is of step 4: {run / 'checkpoint.pt'}"
+    )
+    assert load_checkpoint(run).step == 4
+
+
+def test_steps_that_may_be_skipped_are_counted_and_a_resumed_run_is_equal(
+    apelr: Callable[..., Result], arguments: list[str], tmp_path: Path, broken_steps: Callable[..., None]
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    skip = ["--set", "train.skip_non_finite=2"]
+    broken_steps(1, 4, 5)
+    result = apelr(*arguments, *skip, "--out", whole)
+    assert result.exit_code == 0, result.stderr
+    assert "step 5/8  skipped: loss term nll is nan at step 4; no parameter was changed; " in result.stderr
+    assert "skipped 3 of 8 steps: a loss term or gradient was not finite" in result.stderr
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "skipped"] == [2, 5, 6]
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 3, 4, 7, 8]
+    assert json.loads((whole / "metrics.json").read_text(encoding="utf-8"))["skipped_steps"] == 3
+    stopped = apelr(*arguments, "--set", "train.skip_non_finite=1", "--out", parts)
+    assert stopped.exit_code == 1
+    assert "at step 5; " in stopped.stderr
+    assert "the 1 step(s) before it were skipped for the like; the newest checkpoint is of step 4" in stopped.stderr
+    assert apelr(*arguments, *skip, "--out", parts).exit_code == 0
+    assert same(results(whole), results(parts))
+
+
+def test_a_state_that_is_no_number_is_never_saved(
+    apelr: Callable[..., Result], arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from apelr_model import Trainer
+
+    original = Trainer.train_step
+
+    def train_step(self: Trainer, batch: Any) -> Any:
+        report = original(self, batch)
+        if report.step == 6:
+            next(iter(self.optimizer.state.values()))["exp_avg_sq"].fill_(float("inf"))
+        return report
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    run = tmp_path / "run"
+    result = apelr(*arguments, "--out", run)
+    assert result.exit_code == 1
+    last = result.stderr.splitlines()[-1]
+    path = run / "checkpoints" / "step-00000006.pt"
+    assert last.startswith(f"Error: {path} is not written: training.optimizer.state.0.exp_avg_sq holds NaN or plus ")
+    assert last.endswith(f"; the newest checkpoint is of step 4: {run / 'checkpoint.pt'}")
+    assert load_checkpoint(run).step == 4

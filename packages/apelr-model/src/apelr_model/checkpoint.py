@@ -25,6 +25,7 @@ from apelr_model.checkpoint_checks import (
     FORMAT,
     FORMAT_VERSION,
     check_content,
+    check_finite,
     compare_tensors,
     expected_tensors,
 )
@@ -91,9 +92,10 @@ def save_checkpoint(
     """Write `run_dir/checkpoints/step-<8 digits>.pt`, then make `run_dir/checkpoint.pt` the same file; its path.
 
     Temporary name, flush to disk, checksum, rename, folder flush: at any instant every name holds a complete
-    checkpoint or none. Where anything fails (OSError; CheckpointError where what reached the disk is damaged) the
-    temporary file is removed and older files are intact. Then, where `keep` is a number (>= 2), older files are
-    removed but the `keep` newest, this one counted in, and the one with the lowest of `validation_nll`, by step.
+    checkpoint or none. Where anything fails the temporary file is removed and older files are intact: OSError,
+    NonFiniteError for a state with NaN or infinity, CheckpointError where what reached the disk is damaged. Then, where
+    `keep` is a number (>= 2), older files are removed but the `keep` newest, this one counted in, and the one with the
+    lowest of `validation_nll`, by step.
     """
     path = step_path(run_dir, checkpoint.step)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +118,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write one checkpoint file under any name, in place of what is there; complete or not at all, as a save is.
 
     It names the versions of the libraries that write it, whatever `checkpoint` was read from. Raises OSError;
-    CheckpointError where what reached the disk is damaged.
+    NonFiniteError for a state with NaN or infinity; CheckpointError where what reached the disk is damaged.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
@@ -126,7 +128,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _write(path: Path, temporary: Path, checkpoint: Checkpoint) -> None:
-    """Write and verify under the temporary name, then give the file its own."""
+    """Write and verify under the temporary name, then give the file its own. Nothing is begun that holds NaN."""
+    check_finite(checkpoint.model, checkpoint.training, f"{path} is not written")
     with temporary.open("wb") as file:
         try:
             torch.save(_to_content(checkpoint), file)

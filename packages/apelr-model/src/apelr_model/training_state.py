@@ -11,7 +11,7 @@ from apelr_model.plan_splits import PlanRecord
 from apelr_model.plan_state import PlanState
 from apelr_model.shown import shown, shown_names
 
-__all__ = ["check_training_state", "read_carried_plan", "read_plan_record"]
+__all__ = ["check_training_state", "read_carried_plan", "read_plan_record", "read_skipped"]
 
 TRAINING_TYPES: dict[str, type] = {"optimizer": dict, "scaler": dict, "rng": dict}
 """What the training state must hold; a run may keep more beside it."""
@@ -91,6 +91,13 @@ def read_plan_record(stored: object, num_plan_states: int, where: str) -> PlanRe
     if not fits:
         raise CheckpointError(f"{where}: what its plan states are worth does not fit the model")
     return PlanRecord(**{name: stored[name] for name in shapes})  # type: ignore[index]
+
+
+def read_skipped(stored: object, where: str) -> int:
+    """How many steps in a row were skipped last. Raises CheckpointError, naming `where`, for anything but a count."""
+    if type(stored) is not int or stored < 0:
+        raise CheckpointError(f"{where}: the number of skipped steps must be a whole number >= 0, got {shown(stored)}")
+    return stored
 
 
 def _check_rng(stored: Mapping[Any, Any], where: str) -> None:
