@@ -49,6 +49,7 @@ class TrainingRun:
         self.stop = stop
         self.waiting = WaitingTime()
         self.checkpoints = RunCheckpoints(config, trainer, data, folder)
+        stop.on_save = self._save_now
 
     def begin(self) -> None:
         """Write the small files and the checkpoint of the step a new run starts at."""
@@ -126,6 +127,11 @@ class TrainingRun:
         report = self.trainer.train_step(batch.to(self.trainer.model.device))
         self.waiting.step_ends()
         return report, text_bytes
+
+    def _save_now(self) -> None:
+        """A signal has asked for a checkpoint."""
+        self.checkpoints.save_if_new()
+        self.reporter.say(f"step {self.trainer.step}/{self.reporter.max_steps}  saved, as asked")
 
     def _log(self, report: StepReport, text_bytes: int) -> None:
         if report.skipped:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -314,3 +315,65 @@ def test_a_state_that_is_no_number_is_never_saved(
     assert last.startswith(f"Error: {path} is not written: training.optimizer.state.0.exp_avg_sq holds NaN or plus ")
     assert last.endswith(f"; the newest checkpoint is of step 4: {run / 'checkpoint.pt'}")
     assert load_checkpoint(run).step == 4
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        {"kind": "write", "name": "step-00000004.pt.tmp", "at": 30},
+        {"kind": "rename", "name": "checkpoint.pt", "at": 3},
+        {"kind": "remove", "name": "step-00000000.pt", "at": 1},
+        {"kind": "write", "name": "metrics.jsonl", "at": 6},
+        {"kind": "rename", "name": "planner_eval.json", "at": 1},
+    ],
+)
+def test_a_signal_while_it_writes_is_heard_when_that_is_done(
+    arguments: list[str], whole: Path, faulty_apelr: Faulty, tmp_path: Path, moment: dict[str, Any]
+) -> None:
+    run = tmp_path / "run"
+    stopped = faulty_apelr(*arguments, "--out", run, watched=[run], fault={**moment, "do": "SIGTERM"})
+    assert stopped["code"] == (0 if moment["name"] == "planner_eval.json" else 143)
+    assert not list(run.rglob("*.tmp"))
+    load_checkpoint(run)
+    assert faulty_apelr(*arguments, "--out", run, watched=[run])["code"] == 0
+    assert_equal_end(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("moment", "step"),
+    [
+        ({"kind": "write", "name": "metrics.jsonl", "at": 4}, 3),
+        ({"kind": "write", "name": "step-00000004.pt.tmp", "at": 3}, 4),
+        ({"kind": "write", "name": "config.yaml.tmp", "at": 1}, 0),
+    ],
+)
+def test_asked_to_save_a_run_saves_and_goes_on(
+    arguments: list[str], whole: Path, faulty_apelr: Faulty, tmp_path: Path, moment: dict[str, Any], step: int
+) -> None:
+    run = tmp_path / "run"
+    fault = {**moment, "do": "SIGUSR1"}
+    asked = faulty_apelr(*arguments, "--set", "train.keep_checkpoints=null", "--out", run, watched=[run], fault=fault)
+    assert asked["code"] == 0
+    assert f"step {step}/8  saved, as asked" in asked["said"]
+    assert step in checkpoints(run)
+    assert same(results(run), results(whole))
+
+
+def test_of_two_runs_in_one_folder_the_second_is_refused(
+    apelr: Callable[..., Result], start_apelr: Callable[..., Any], arguments: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with start_apelr(*arguments, "--out", run, "--set", "train.max_steps=1000000") as first:
+        while not (run / "metrics.jsonl").exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        for how in (["--resume", "auto"], ["--force"]):
+            second = apelr(*arguments[:3], *how, "--set", "train.max_steps=1000000", "--out", run)
+            assert second.exit_code == 1
+            assert second.stderr == (
+                f"Error: another process trains in {run}: wait for it or stop it, or give another folder with --out\n"
+            )
+        assert apelr(*arguments[:3], "--out", run).stderr.startswith(f"Error: {run} is not empty")
+        first.terminate()
+        assert first.wait(60) == 143
+    assert load_checkpoint(run).step > 0
