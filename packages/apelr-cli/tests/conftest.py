@@ -1,7 +1,7 @@
 """The `--device` option, and fixtures of several test files."""
 
 import contextlib
-import json
+import importlib.util
 import math
 import os
 import signal
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -120,25 +121,25 @@ def start_apelr() -> Callable[..., "subprocess.Popen[bytes]"]:
 
 
 @pytest.fixture(scope="session")
-def faulty_apelr() -> Iterator[Callable[..., dict[str, Any]]]:
+def faulty_runs() -> ModuleType:
+    """faulty_runs.py beside this file."""
+    path = Path(__file__).with_name("faulty_runs.py")
+    spec = importlib.util.spec_from_file_location("faulty_runs", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def faulty_apelr(faulty_runs: ModuleType) -> Iterator[Callable[..., dict[str, Any]]]:
     """Runs the command in a process of its own with a fault at a change to the disk: see faulty_runs.py.
 
     faulty_apelr("train", ..., watched=[folder], fault={...}) -> code, said, changes.
     """
-    command = [sys.executable, Path(__file__).with_name("faulty_runs.py")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-
-        def run(*arguments: object, watched: Iterable[Path], **job: Any) -> dict[str, Any]:
-            job |= {"arguments": list(map(str, arguments)), "watched": list(map(str, watched))}
-            process.stdin.write(json.dumps(job) + "\n")  # type: ignore[union-attr]
-            process.stdin.flush()  # type: ignore[union-attr]
-            found: dict[str, Any] = json.loads(process.stdout.readline())  # type: ignore[union-attr]
-            return found
-
+    with faulty_runs.FaultyRuns() as run:
         yield run
-        process.stdin.close()
 
 
 @pytest.fixture

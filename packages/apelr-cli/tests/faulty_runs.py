@@ -1,8 +1,9 @@
-"""Runs of the `apelr` command with a fault at one of the changes that they make to the disk.
+"""Runs of the `apelr` command with a fault at one of the changes that they make to the disk, and what they come to.
 
-A program: it reads jobs from standard input, one JSON object a line, and answers each in one line. Every job is a fork
-of it, so that libraries are imported once. Opening for writing, writing, flushing to disk, renaming, linking, removing
-and making folders are counted where they concern the folders to watch; nothing of `apelr` itself is changed.
+`FaultyRuns` starts this file as a program, which reads jobs from standard input, one JSON object a line, and answers
+each in one line. Every job is a fork of it, so that libraries are imported once. Opening for writing, writing, flushing
+to disk, renaming, linking, removing and making folders are counted where they concern the folders to watch; nothing of
+`apelr` itself is changed.
 """
 
 import builtins
@@ -12,15 +13,80 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 NEW_FILE = set("wax+")
+TIMES = ("tokens_per_second", "waiting_for_rows")
+"""Of a line of metrics, what depends on the clock."""
+
+
+class FaultyRuns:
+    """A process that runs the command in forks of itself, for the time of a `with` block."""
+
+    def __enter__(self) -> "FaultyRuns":
+        command = [sys.executable, __file__]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", env={**os.environ, **ONE_THREAD}
+        )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.communicate()
+
+    def __call__(self, *arguments: object, watched: Iterable[Path], **job: Any) -> dict[str, Any]:
+        """Run `apelr ARGUMENTS`, with `fault` (see `Faults`), or killed after `seconds`: code, said, changes.
+
+        The code is negative where a signal has killed it; the changes are None then.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        job |= {"arguments": list(map(str, arguments)), "watched": list(map(str, watched))}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        found: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return found
+
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether both are equal bit for bit, tensors and what holds them."""
+    import torch
+
+    if isinstance(left, torch.Tensor):
+        return isinstance(right, torch.Tensor) and left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return bool(left == right)
+
+
+def results(run: Path) -> list[Any]:
+    """All that a finished run has found out: the last state of training, every loss, every evaluation; no times."""
+    from apelr_model import load_checkpoint
+
+    last = load_checkpoint(run)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+    final = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    plans = json.loads((run / "planner_eval.json").read_text(encoding="utf-8"))
+    return [last.step, last.model, last.training, lines, final["validation"], final["step"], plans]
+
+
+def checkpoints(run: Path) -> list[int]:
+    """The steps of the checkpoints in a folder. Raises CheckpointError unless each is whole."""
+    from apelr_model import load_checkpoint
+
+    return [load_checkpoint(path).step for path in sorted(run.glob("checkpoints/step-*.pt"))]
 
 
 class Faults:
@@ -163,6 +229,7 @@ def answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     said, noted = folder / "said", folder / "noted"
     for path in (said, noted):
         path.unlink(missing_ok=True)
+    said.touch()
     child = os.fork()
     if child == 0:
         os._exit(run(job, said, noted))

@@ -97,10 +97,18 @@ def test_a_line_of_metrics_that_is_not_json_is_named(tmp_path: Path, line: str) 
         RunFolder(tmp_path).metrics()
 
 
-def test_a_folder_in_place_of_the_metrics_is_named(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").mkdir()
-    with pytest.raises(RunError, match=r"metrics\.jsonl cannot be read: Is a directory"):
+@pytest.mark.parametrize("kind", ["folder", "/dev/zero", "metrics.jsonl", "gone"])
+def test_what_is_no_file_in_place_of_the_metrics_is_named_and_not_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.mkdir() if kind == "folder" else path.symlink_to(kind)
+    with pytest.raises(RunError, match=r"metrics\.jsonl is not a regular file; remove it to go on"):
         RunFolder(tmp_path).metrics()
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "run.json", "gone"])
+def test_a_small_file_that_is_none_is_taken_for_empty(tmp_path: Path, target: str) -> None:
+    (tmp_path / "run.json").symlink_to(target)
+    assert RunFolder(tmp_path).read_json("run.json") == {}
 
 
 def test_a_folder_that_is_gone_is_not_made_again(tmp_path: Path) -> None:

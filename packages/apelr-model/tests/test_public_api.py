@@ -145,6 +145,7 @@ PUBLIC = [
     "planner_diagnostics",
     "policy_fields",
     "read_gold_chunks",
+    "remove_old_checkpoints",
     "sample_plans",
     "save_checkpoint",
     "score",

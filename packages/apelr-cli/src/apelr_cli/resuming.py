@@ -1,5 +1,6 @@
 """Taking up a run where it stopped (`--resume`), and starting a new one from a checkpoint (`train.resume_from`)."""
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,7 +45,7 @@ def find_resumed(folder: RunFolder, resume: str) -> FoundCheckpoint | None:
             folder.refuse_unless_empty()
         return found
     path = Path(resume)
-    if folder.path.resolve() not in path.resolve().parents:
+    if folder.path.resolve() not in Path(os.path.realpath(path)).parents:  # which bears a link to itself
         raise RunError(
             f"--resume {path} is not in the run folder {folder.path}: name the run's folder with --out, "
             "or start a new run from this checkpoint with --set train.resume_from=FILE"

@@ -8,7 +8,7 @@ from typing import Any
 from apelr_cli.run_config import RunConfig, to_plain
 from apelr_cli.run_folder import RunError, RunFolder
 from apelr_cli.training_data import TrainingData
-from apelr_model import Checkpoint, NonFiniteError, Trainer, save_checkpoint
+from apelr_model import Checkpoint, NonFiniteError, Trainer, remove_old_checkpoints, save_checkpoint
 
 __all__ = ["RunCheckpoints"]
 
@@ -28,11 +28,16 @@ class RunCheckpoints:
         self._validation_nll: dict[int, float] = {}
 
     def took_up(self, metrics: Iterable[Mapping[str, Any]]) -> None:
-        """The trainer has just been restored from a checkpoint of this run, whose metrics these are."""
+        """The trainer has just been restored from a checkpoint of this run, whose metrics these are.
+
+        What an interrupted save had not yet removed is removed. Raises OSError.
+        """
         self.newest_step = self._trainer.step
         for line in metrics:
             if line["kind"] == "validation" and isinstance(line.get("nll"), float):
                 self._validation_nll[line["step"]] = line["nll"]
+        if (keep := self._config.train.keep_checkpoints) is not None:
+            remove_old_checkpoints(self._folder.path, self._trainer.step, keep, self._validation_nll)
 
     def evaluated(self, nll: float) -> None:
         """The trainer as it stands has this validation NLL, nats a token: the best checkpoint is kept."""

@@ -100,9 +100,11 @@ class RunFolder:
 
     def read_json(self, name: str) -> dict[str, Any]:
         """One small JSON file; empty where it is missing or damaged, since nothing of the run depends on it."""
+        if not (self.path / name).is_file():
+            return {}
         try:
             content = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return content if isinstance(content, dict) else {}
 
@@ -114,7 +116,9 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl that are complete. Raises RunError where one is not what a run writes."""
         path = self.path / "metrics.jsonl"
-        if not path.exists():
+        if not path.is_file():
+            if path.exists() or path.is_symlink():
+                raise RunError(f"{path} is not a regular file; remove it to go on")
             return []
         try:
             complete = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]  # U+2028 ends no line

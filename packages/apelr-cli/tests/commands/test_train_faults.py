@@ -1,10 +1,12 @@
 """`apelr train` killed at any moment, on disks that fail, in folders that are damaged: what stays, and what it says."""
 
+import importlib
 import json
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -45,39 +47,30 @@ def whole(arguments: list[str], faulty_apelr: Faulty, tmp_path_factory: pytest.T
     return folder
 
 
-def checkpoints(run: Path) -> list[int]:
+@pytest.fixture(scope="module")
+def results(faulty_runs: ModuleType) -> Callable[[Path], list[Any]]:
+    """All that a finished run has found out."""
+    return faulty_runs.results  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(faulty_runs: ModuleType) -> Callable[[Path], list[int]]:
     """The steps of the checkpoints in a folder, each of which is whole."""
-    return [load_checkpoint(path).step for path in sorted(run.glob("checkpoints/step-*.pt"))]
+    return faulty_runs.checkpoints  # type: ignore[no-any-return]
 
 
-def same(left: Any, right: Any) -> bool:
-    if isinstance(left, torch.Tensor):
-        return left.dtype == right.dtype and torch.equal(left, right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    return bool(left == right)
+@pytest.fixture(scope="module")
+def assert_equal_end(faulty_runs: ModuleType) -> Callable[[Path, Path], None]:
+    """Both runs have ended with the same numbers, bit for bit, and have kept the same checkpoints."""
+
+    def compare(run: Path, whole: Path) -> None:
+        assert faulty_runs.same(faulty_runs.results(run), faulty_runs.results(whole))
+        assert faulty_runs.checkpoints(run) == faulty_runs.checkpoints(whole)
+
+    return compare
 
 
-def results(run: Path) -> list[Any]:
-    """All that a run has found out: the last state of training, every loss, every evaluation; no times."""
-    last = load_checkpoint(run)
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    for line in lines:
-        for key in ("tokens_per_second", "waiting_for_rows"):
-            line.pop(key, None)
-    final = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    plans = json.loads((run / "planner_eval.json").read_text(encoding="utf-8"))
-    return [last.step, last.model, last.training, lines, final["validation"], final["step"], plans]
-
-
-def assert_equal_end(run: Path, whole: Path) -> None:
-    assert same(results(run), results(whole))
-    assert checkpoints(run) == checkpoints(whole)
-
-
-def test_the_newest_and_the_best_stay(whole: Path) -> None:
+def test_the_newest_and_the_best_stay(whole: Path, checkpoints: Callable[[Path], list[int]]) -> None:
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     nll = {line["step"]: line["nll"] for line in lines if line["kind"] == "validation"}
     assert checkpoints(whole) == sorted({min(nll, key=lambda step: nll[step]), 6, 8})
@@ -104,6 +97,7 @@ MOMENTS = {
     "between the two names": {"kind": "link", "name": "step-00000004.pt.tmp", "at": 1},
     "before checkpoint.pt": {"kind": "rename", "name": "checkpoint.pt", "at": 3},
     "before an old checkpoint goes": {"kind": "remove", "name": "step-00000000.pt", "at": 1},
+    "before an old one goes at the end": {"kind": "remove", "name": "step-00000004.pt", "at": 1},
     "in the metrics": {"kind": "write", "name": "metrics.jsonl", "at": 5},
     "in the last file": {"kind": "rename", "name": "metrics.json", "at": 1},
 }
@@ -112,7 +106,12 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_run_killed_while_it_writes_goes_on_and_ends_equal_bit_for_bit(
-    arguments: list[str], whole: Path, faulty_apelr: Faulty, tmp_path: Path, moment: str
+    arguments: list[str],
+    whole: Path,
+    faulty_apelr: Faulty,
+    tmp_path: Path,
+    moment: str,
+    assert_equal_end: Callable[[Path, Path], None],
 ) -> None:
     run = tmp_path / "run"
     killed = faulty_apelr(*arguments, "--out", run, watched=[run], fault={**MOMENTS[moment], "do": "KILL"})
@@ -145,7 +144,14 @@ PLACES = {
 
 @pytest.mark.parametrize(("place", "error"), list(zip(PLACES, [*ERRORS] * 3, strict=False)))
 def test_a_disk_that_fails_is_one_line_and_harms_nothing(
-    arguments: list[str], whole: Path, faulty_apelr: Faulty, tmp_path: Path, place: str, error: str
+    arguments: list[str],
+    whole: Path,
+    faulty_apelr: Faulty,
+    tmp_path: Path,
+    place: str,
+    error: str,
+    checkpoints: Callable[[Path], list[int]],
+    assert_equal_end: Callable[[Path, Path], None],
 ) -> None:
     run = tmp_path / "run"
     failed = faulty_apelr(*arguments, "--out", run, watched=[run], fault={**PLACES[place], "do": error})
@@ -189,7 +195,11 @@ def truncate(path: Path) -> None:
 
 
 def test_a_damaged_newest_checkpoint_is_skipped_said_and_mended(
-    arguments: list[str], whole: Path, faulty_apelr: Faulty, tmp_path: Path
+    arguments: list[str],
+    whole: Path,
+    faulty_apelr: Faulty,
+    tmp_path: Path,
+    assert_equal_end: Callable[[Path, Path], None],
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(whole, run)
@@ -244,8 +254,7 @@ def test_a_folder_without_a_whole_checkpoint_is_an_error_that_names_all(
 @pytest.fixture
 def broken_steps(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """The loss of these steps (0 is the first) is NaN."""
-    from apelr_model import training
-
+    training = importlib.import_module("apelr_model.training")
     original = training.total_loss
 
     def arrange(*steps: int) -> None:
@@ -272,7 +281,12 @@ def test_a_loss_that_is_no_number_stops_naming_all_that_matters(
 
 
 def test_steps_that_may_be_skipped_are_counted_and_a_resumed_run_is_equal(
-    apelr: Callable[..., Result], arguments: list[str], tmp_path: Path, broken_steps: Callable[..., None]
+    faulty_runs: ModuleType,
+    apelr: Callable[..., Result],
+    arguments: list[str],
+    tmp_path: Path,
+    broken_steps: Callable[..., None],
+    results: Callable[[Path], list[Any]],
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     skip = ["--set", "train.skip_non_finite=2"]
@@ -290,7 +304,7 @@ def test_steps_that_may_be_skipped_are_counted_and_a_resumed_run_is_equal(
     assert "at step 5; " in stopped.stderr
     assert "the 1 step(s) before it were skipped for the like; the newest checkpoint is of step 4" in stopped.stderr
     assert apelr(*arguments, *skip, "--out", parts).exit_code == 0
-    assert same(results(whole), results(parts))
+    assert faulty_runs.same(results(whole), results(parts))
 
 
 def test_a_state_that_is_no_number_is_never_saved(
@@ -328,7 +342,12 @@ def test_a_state_that_is_no_number_is_never_saved(
     ],
 )
 def test_a_signal_while_it_writes_is_heard_when_that_is_done(
-    arguments: list[str], whole: Path, faulty_apelr: Faulty, tmp_path: Path, moment: dict[str, Any]
+    arguments: list[str],
+    whole: Path,
+    faulty_apelr: Faulty,
+    tmp_path: Path,
+    moment: dict[str, Any],
+    assert_equal_end: Callable[[Path, Path], None],
 ) -> None:
     run = tmp_path / "run"
     stopped = faulty_apelr(*arguments, "--out", run, watched=[run], fault={**moment, "do": "SIGTERM"})
@@ -348,7 +367,15 @@ def test_a_signal_while_it_writes_is_heard_when_that_is_done(
     ],
 )
 def test_asked_to_save_a_run_saves_and_goes_on(
-    arguments: list[str], whole: Path, faulty_apelr: Faulty, tmp_path: Path, moment: dict[str, Any], step: int
+    faulty_runs: ModuleType,
+    arguments: list[str],
+    whole: Path,
+    faulty_apelr: Faulty,
+    tmp_path: Path,
+    moment: dict[str, Any],
+    step: int,
+    checkpoints: Callable[[Path], list[int]],
+    results: Callable[[Path], list[Any]],
 ) -> None:
     run = tmp_path / "run"
     fault = {**moment, "do": "SIGUSR1"}
@@ -356,7 +383,7 @@ def test_asked_to_save_a_run_saves_and_goes_on(
     assert asked["code"] == 0
     assert f"step {step}/8  saved, as asked" in asked["said"]
     assert step in checkpoints(run)
-    assert same(results(run), results(whole))
+    assert faulty_runs.same(results(run), results(whole))
 
 
 def test_of_two_runs_in_one_folder_the_second_is_refused(

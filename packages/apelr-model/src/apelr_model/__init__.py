@@ -5,6 +5,7 @@ from apelr_model.belief import condition, cross_boundary, forecast
 from apelr_model.bootstrap import Interval
 from apelr_model.build import build_model
 from apelr_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_checkpoint
+from apelr_model.checkpoint_files import remove_old_checkpoints
 from apelr_model.chunks import ChunkRule
 from apelr_model.config import MixtureOfSoftmaxesConfig, ModelConfig, TransformerLMConfig, V1Config, V2Config
 from apelr_model.continuations import Continuation, ContinuationScore, score_continuations
@@ -143,6 +144,7 @@ __all__ = [
     "planner_diagnostics",
     "policy_fields",
     "read_gold_chunks",
+    "remove_old_checkpoints",
     "sample_plans",
     "save_checkpoint",
     "score",
