@@ -108,7 +108,7 @@ def tests(session: nox.Session, scope: str) -> None:
     chosen, arguments = parser.parse_known_args(session.posargs)
     if scope == "together":
         folder, packages = environment_together(session), PACKAGES
-        own = [f".ci/{name}_test.py" for name in ("repository", "wheels", "experiments", "benchmarks")]
+        own = [f".ci/{name}_test.py" for name in ("repository", "wheels", "experiments", "benchmarks", "chaos")]
     else:
         folder, packages = environment_alone(session, scope), [scope]
         # What a declared dependency brings along can be imported undeclared: only reading the imports tells.
@@ -163,3 +163,9 @@ def bench(session: nox.Session) -> None:
     others = ["transformers", "dynamax", "jax[cpu]"]
     folder = environment(session, "bench", PACKAGES, "-r", str(REQUIREMENTS), *others)
     run_python(session, folder, ".ci/benchmarks", *(session.posargs or ["--docs"]))
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """The storms of docs/reliability.md: kills, disks that fail, hostile files; after `--` their names, or --help."""
+    run_python(session, environment_together(session), ".ci/chaos", *session.posargs, OMP_NUM_THREADS="1")

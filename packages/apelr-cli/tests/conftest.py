@@ -1,6 +1,7 @@
 """The `--device` option, and fixtures of several test files."""
 
 import contextlib
+import importlib.util
 import math
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -116,6 +118,28 @@ def start_apelr() -> Callable[..., "subprocess.Popen[bytes]"]:
             signal.signal(signal.SIGINT, before)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def faulty_runs() -> ModuleType:
+    """faulty_runs.py beside this file."""
+    path = Path(__file__).with_name("faulty_runs.py")
+    spec = importlib.util.spec_from_file_location("faulty_runs", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def faulty_apelr(faulty_runs: ModuleType) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Runs the command in a process of its own with a fault at a change to the disk: see faulty_runs.py.
+
+    faulty_apelr("train", ..., watched=[folder], fault={...}) -> code, said, changes.
+    """
+    with faulty_runs.FaultyRuns() as run:
+        yield run
 
 
 @pytest.fixture

@@ -112,6 +112,11 @@ def test_every_problem_is_reported_at_once(write_config):
             "model: {executor: {type: transformer, num_heads: 3}}",
             "model.executor.num_heads must be a number that divides hidden_dim (256) into heads of even width, got 3",
         ),
+        ("model: {executor: {type: transformer, num_heads: 0}}", "model.executor.num_heads must be >= 1, got 0"),
+        (
+            "model: [{version: v1_filtered_mixture}]",
+            "model must be a section of keys with values, got [{version: v1_filtered_mixture}]",
+        ),
         (
             "model: {eps: 1e-9}",
             "model.eps is a key of the prototype: beliefs are exact and need no epsilon; leave it out",

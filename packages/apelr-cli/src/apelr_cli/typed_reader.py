@@ -142,7 +142,7 @@ class TypedReader:
         """The raw value at `path`, or None when the default stands there."""
         here: Any = self.raw
         for part in path:
-            if isinstance(here, list):
+            if isinstance(here, list) and part.startswith("["):
                 here = here[int(part[1:-1])]
             elif isinstance(here, Mapping) and part in here:
                 here = here[part]

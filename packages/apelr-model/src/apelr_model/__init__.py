@@ -5,6 +5,7 @@ from apelr_model.belief import condition, cross_boundary, forecast
 from apelr_model.bootstrap import Interval
 from apelr_model.build import build_model
 from apelr_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_checkpoint
+from apelr_model.checkpoint_files import remove_old_checkpoints
 from apelr_model.chunks import ChunkRule
 from apelr_model.config import MixtureOfSoftmaxesConfig, ModelConfig, TransformerLMConfig, V1Config, V2Config
 from apelr_model.continuations import Continuation, ContinuationScore, score_continuations
@@ -19,6 +20,7 @@ from apelr_model.head_config import DenseHeadConfig, FactorizedHeadConfig
 from apelr_model.likelihood import MeanNLL, mean_nll
 from apelr_model.lookahead import PlanForecast
 from apelr_model.lookahead_skill import ForecastSkill, LookaheadSkill, lookahead_skill
+from apelr_model.newest_checkpoint import FoundCheckpoint, load_newest_checkpoint
 from apelr_model.plain_forms import plain_forms
 from apelr_model.plan_matching import (
     PlanComparison,
@@ -66,6 +68,7 @@ __all__ = [
     "FactorizedHeadConfig",
     "FilterResult",
     "ForecastSkill",
+    "FoundCheckpoint",
     "GRUConfig",
     "GeneratedToken",
     "GoldChunks",
@@ -127,6 +130,7 @@ __all__ = [
     "forecast",
     "generate",
     "load_checkpoint",
+    "load_newest_checkpoint",
     "lookahead_skill",
     "match_states",
     "matched_transition_distance",
@@ -140,6 +144,7 @@ __all__ = [
     "planner_diagnostics",
     "policy_fields",
     "read_gold_chunks",
+    "remove_old_checkpoints",
     "sample_plans",
     "save_checkpoint",
     "score",

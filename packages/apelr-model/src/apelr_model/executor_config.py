@@ -79,6 +79,6 @@ def executor_rules(config: ExecutorConfig, *, hidden_dim: int) -> list[Rule]:
             "executor.num_heads",
             heads,
             f"a number that divides hidden_dim ({hidden_dim}) into heads of even width",
-            hidden_dim % (2 * heads) == 0,
+            heads < 1 or hidden_dim % (2 * heads) == 0,  # that there is one is the executor's own rule
         )
     ]

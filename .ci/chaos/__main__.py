@@ -1,0 +1,40 @@
+"""The totals of docs/reliability.md: nox -s chaos -- NAME ..., or python .ci/chaos NAME ...; without a name all.
+
+Nothing is asserted with a tolerance: the first run that does not end as it should ends the program, and says where.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+
+from disk import faults
+from fuzzing import READERS, fuzz
+from kills import kills
+
+STORMS: dict[str, Callable[[argparse.Namespace], Iterator[str]]] = {
+    "kills": lambda chosen: kills(chosen.points, chosen.seed),
+    "disk": lambda chosen: faults(chosen.points, chosen.seed),
+    "fuzz": lambda chosen: fuzz(chosen.reader or [*READERS], chosen.inputs, chosen.seed),
+}
+
+
+def main() -> None:
+    """Run the storms and print what they came to."""
+    parser = argparse.ArgumentParser(prog="nox -s chaos --", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(STORMS)} (default: all)")
+    parser.add_argument("--points", type=int, default=60, help="kills of each kind, and faults for each error")
+    parser.add_argument("--inputs", type=int, default=10_000, help="inputs for each reader")
+    parser.add_argument("--reader", action="append", choices=READERS, help="a reader that is fuzzed (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="chooses points, times and inputs")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.names) - STORMS.keys():
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    for name in chosen.names or STORMS:
+        began = time.monotonic()
+        for line in STORMS[name](chosen):
+            print(f"{name:<6} {line}", flush=True)
+        print(f"{name:<6} took {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

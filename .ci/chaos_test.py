@@ -1,0 +1,79 @@
+"""The storms in small: that they find what they look for, and that a few inputs bring nothing to light."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import strategies as st
+
+FOLDER = Path(__file__).resolve().parent / "chaos"
+sys.path.insert(0, str(FOLDER))
+
+import disk  # noqa: E402
+import fuzzing  # noqa: E402
+import kills  # noqa: E402
+from subjects import CONFIGS, FaultyRuns, subjects  # noqa: E402
+
+from apelr_model import CheckpointError  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def apelr():
+    with FaultyRuns() as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def subject(apelr, tmp_path_factory):
+    """The config with the most on it: sampled plans, beliefs carried on, a token cache, workers."""
+    name = "V2: sampled plans, beliefs carried on, a token cache, workers"
+    (found,) = subjects(apelr, tmp_path_factory.mktemp("chaos"), {name: CONFIGS[name]})
+    return found
+
+
+def test_a_kill_and_a_fault_in_the_token_cache(apelr, subject):
+    number = 1 + subject.changes.index(("flush", next(path for _, path in subject.changes if "train-ids" in path)))
+    kills.at_change(apelr, subject, number)
+    assert disk.at_change(apelr, subject, number, "ENOSPC")
+
+
+def test_an_end_that_is_not_equal_is_noticed(apelr, subject):
+    run = subject.fresh()
+    assert apelr(*subject.arguments(run), "--set", "seed=4", watched=subject.watched)["code"] == 0
+    assert subject.difference(run).startswith("model, training, metrics.jsonl, validation, planner_eval.json")
+
+
+def test_a_lost_checkpoint_is_noticed(apelr, subject):
+    run = subject.fresh()
+    assert apelr(*subject.arguments(run), watched=subject.watched)["code"] == 0
+    (run / "checkpoint.pt").write_bytes(b"half")
+    with pytest.raises(CheckpointError):
+        kills.check_whole(run, "here", saved=True)
+    with pytest.raises(SystemExit, match="here: a checkpoint is lost or damaged"):
+        kills.check_whole(run / "nowhere", "here", saved=True)
+
+
+def test_what_is_not_one_line_is_noticed():
+    right = ["step 1", "Error: x: No space left on device"]
+    assert disk.is_one_line(right, "ENOSPC")
+    for wrong in ([], right[:1], [*right, "more"], ["Error: y", *right], ["Traceback", *right]):
+        assert not disk.is_one_line(wrong, "ENOSPC")
+    assert not disk.is_one_line(right, "EIO")
+
+
+@pytest.mark.parametrize("name", fuzzing.READERS)
+def test_a_few_inputs_for_each_reader(name, tmp_path):
+    count, _ = fuzzing.feed(fuzzing.READERS[name](tmp_path), 60, 1)
+    assert count == 60
+
+
+def test_an_error_that_is_not_the_reader_s_comes_out(monkeypatch):
+    def read(data):
+        if data.draw(st.integers(0, 9)) == 7:
+            raise KeyError("seven")
+
+    with pytest.raises(KeyError, match="seven"):
+        fuzzing.feed(read, 100, 0)
+    monkeypatch.setattr(fuzzing, "SECONDS", 0.05)
+    with pytest.raises(AssertionError, match=r"an input took more than 0\.05 s"):
+        fuzzing.feed(lambda data: [data.draw(st.booleans()), *iter(lambda: 0, 1)], 1, 0)
