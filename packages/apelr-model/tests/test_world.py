@@ -1,0 +1,111 @@
+"""Several processes train one model: what one does with all rows. Real processes that talk through gloo."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from apelr_model import NonFiniteError, World
+
+Found = dict[int, list[dict[str, Any]]]
+
+WORKER = Path(__file__).parent / "world_worker.py"
+CASES = ("v1", "v2", "nll")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What each process found, by the number of processes."""
+    folder = tmp_path_factory.mktemp("world")
+    done = subprocess.run([sys.executable, WORKER, folder], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return {
+        size: [torch.load(folder / f"found-{size}-{rank}.pt", weights_only=False) for rank in range(size)]
+        for size in (1, 2, 4)
+    }
+
+
+def assert_close(left: Any, right: Any) -> None:
+    if isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key, value in left.items():
+            assert_close(value, right[key])
+    else:
+        torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("size", [2, 4])
+def test_processes_together_do_what_one_does(size: int, case: str, found: Found) -> None:
+    one = found[1][0][case]
+    for each in (every[case] for every in found[size]):
+        for theirs, ours in zip(each["reports"], one["reports"], strict=True):
+            assert theirs.targets == ours.targets == 64
+            assert theirs.terms.keys() == ours.terms.keys()
+            assert_close(theirs.terms, ours.terms)
+            assert_close(list(theirs[-2]), list(ours[-2]))
+            assert (theirs.loss, theirs.grad_norm) == pytest.approx((ours.loss, ours.grad_norm), rel=1e-9)
+            assert [s[::2] for s in theirs.splits] == [s[::2] for s in ours.splits]
+        assert_close(each["state"]["model"], one["state"]["model"])
+        assert_close(each["state"]["optimizer"]["state"], one["state"]["optimizer"]["state"])
+        assert_close(each["state"]["carried"], one["state"]["carried"])
+        assert_close(each["state"]["splits"], one["state"]["splits"])
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_all_processes_have_the_same_parameters_bit_for_bit(size: int, found: Found) -> None:
+    for case in CASES:
+        first, *others = (each[case]["state"] for each in found[size])
+        for other in others:
+            assert all(torch.equal(value, other["model"][name]) for name, value in first["model"].items())
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("size", [2, 4])
+def test_an_evaluation_is_that_of_all_batches(size: int, case: str, found: Found) -> None:
+    one = found[1][0][case]["evaluation"]
+    for each in found[size]:
+        assert_close(each[case]["evaluation"]._asdict(), one._asdict())
+
+
+def test_parameters_without_a_gradient_stay_as_they_were_made(found: Found) -> None:
+    moments = [each["nll"]["state"]["optimizer"]["state"].keys() for each in (found[1][0], found[2][1])]
+    names = len(found[1][0]["nll"]["state"]["model"])
+    assert moments[0] == moments[1]
+    assert 0 < len(moments[0]) < names
+
+
+def test_each_process_draws_random_numbers_of_its_own_and_goes_on_with_them(found: Found) -> None:
+    for size in (1, 2, 4):
+        drawn = [each["random"] for each in found[size]]
+        assert all(first == again for first, again in drawn)
+        assert len({first for first, _ in drawn}) == size
+    assert found[1][0]["random"] == found[2][0]["random"], "the first one draws what one process would"
+
+
+def test_a_failure_of_one_is_the_failure_of_all_before_anything_changes(found: Found) -> None:
+    assert found[1][0]["failure"] == "loss term nll is nan at step 0; no parameter was changed"
+    own = "loss term nll is nan at step 0; no parameter was changed"
+    assert [each["failure"] for each in found[2]] == [f"process 1: {own}", own]
+    assert {each["failure"] for each in found[4][:3]} == {f"process 3: {own}"}
+
+
+def test_one_process_needs_no_other() -> None:
+    world, values = World(), torch.arange(3)
+    assert world.is_first
+    assert torch.equal(world.total(values), values)
+    assert world.largest(-3) == -3
+    assert [torch.equal(each, values) for each in world.gathered(values)] == [True]
+    assert world.problem_of_any() == ""
+    assert world.share(7) == slice(0, 7)
+    with pytest.raises(NonFiniteError, match="own"), world.failing_together(NonFiniteError):
+        raise NonFiniteError("own")
+
+
+def test_rows_are_divided_in_runs_or_not_at_all() -> None:
+    assert [World(rank, 3).share(6) for rank in range(3)] == [slice(0, 2), slice(2, 4), slice(4, 6)]
+    with pytest.raises(ValueError, match="7 rows cannot be divided evenly between 2 processes"):
+        World(0, 2).share(7)
