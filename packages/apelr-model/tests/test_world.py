@@ -78,19 +78,25 @@ def test_parameters_without_a_gradient_stay_as_they_were_made(found: Found) -> N
     assert 0 < len(moments[0]) < names
 
 
-def test_each_process_draws_random_numbers_of_its_own_and_goes_on_with_them(found: Found) -> None:
-    for size in (1, 2, 4):
-        drawn = [each["random"] for each in found[size]]
-        assert all(first == again for first, again in drawn)
-        assert len({first for first, _ in drawn}) == size
+def test_each_process_draws_random_numbers_of_its_own(found: Found) -> None:
+    assert [len({each["random"] for each in found[size]}) for size in (1, 2, 4)] == [1, 2, 4]
     assert found[1][0]["random"] == found[2][0]["random"], "the first one draws what one process would"
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_state_is_gone_on_from_bit_for_bit_with_dropout(size: int, found: Found) -> None:
+    assert all(each["resumed"] == [True] * 3 for each in found[size])
+
+
 def test_a_failure_of_one_is_the_failure_of_all_before_anything_changes(found: Found) -> None:
-    assert found[1][0]["failure"] == "loss term nll is nan at step 0; no parameter was changed"
     own = "loss term nll is nan at step 0; no parameter was changed"
-    assert [each["failure"] for each in found[2]] == [f"process 1: {own}", own]
-    assert {each["failure"] for each in found[4][:3]} == {f"process 3: {own}"}
+    said = {size: [each["failure"][0] for each in found[size]] for size in (1, 2, 4)}
+    assert said == {1: [own], 2: [f"process 1: {own}", own], 4: [*[f"process 3: {own}"] * 3, own]}
+
+
+def test_after_a_failure_steps_are_as_if_there_had_been_none(found: Found) -> None:
+    losses = [each["failure"][1] for size in (1, 2, 4) for each in found[size]]
+    assert losses == pytest.approx([losses[0]] * 7, rel=1e-9)
 
 
 def test_one_process_needs_no_other() -> None:

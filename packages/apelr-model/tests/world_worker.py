@@ -3,6 +3,7 @@
 `python world_worker.py FOLDER` writes FOLDER/found-<processes>-<rank>.pt.
 """
 
+import copy
 import multiprocessing
 import sys
 from datetime import timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # every optimizer imports it, which takes seconds: once for all processes
 import torch.distributed as dist
 
 from apelr_model import (
@@ -48,6 +50,7 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         {"split_interval": 2, "max_steps": 8},
     ),
     "nll": (V2Config(**SIZES), V2LossWeights(), {}),  # leaves parameters without a gradient
+    "dropout": (V2Config(**SIZES, dropout=0.3), V2LossWeights(usage_balance=0.1), {}),
 }
 MICRO_BATCHES = 4
 """Of all processes together: the same rows make a micro-batch however many processes there are."""
@@ -89,29 +92,40 @@ def own_batches(world: World) -> list[TokenBatch]:
     return {0: batches[:2], 1: batches[2:]}.get(world.rank, [])
 
 
-def own_random_numbers(world: World) -> list[float]:
-    """Drawn after a state was taken, and again after it was put back."""
-    trainer = make_trainer("nll", world)
-    state = trainer.state_dict()
-    first = torch.rand(1).item()
-    trainer.load_state_dict(state)
-    return [first, torch.rand(1).item()]
+def own_random_numbers(world: World) -> float:
+    """What a process draws after a trainer was made."""
+    make_trainer("nll", world)
+    return torch.rand(1).item()
 
 
-def failure(world: World) -> str:
-    """What a process says when the loss is NaN in the last of them."""
+def resumed(world: World) -> list[bool]:
+    """Whether a run with dropout that is taken up by other trainers makes the very same of a step, and the next one."""
+    whole = make_trainer("dropout", world)
+    whole.train_step(rows_of_step(0, world))
+    state = copy.deepcopy(whole.state_dict())
+    reports = [whole.train_step(rows_of_step(step, world)) for step in (1, 2)]
+    again = make_trainer("dropout", world)
+    again.load_state_dict(state)
+    same = [again.train_step(rows_of_step(step, world)) == report for step, report in zip((1, 2), reports, strict=True)]
+    left, right = (trainer.model.state_dict() for trainer in (whole, again))
+    return [*same, all(torch.equal(value, right[name]) for name, value in left.items())]
+
+
+def failure(world: World) -> tuple[str, float]:
+    """What a process says when the loss is NaN in the last of them; and the loss once all is well again."""
     trainer = make_trainer("nll", world)
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    batch = rows_of_step(0, world)
+    good = copy.deepcopy(trainer.model.state_dict())
     if world.rank == world.size - 1:
         trainer.model.get_parameter("head.bias").data.fill_(torch.nan)
-        before.pop("head.bias")
+    said = "nothing"
     try:
-        trainer.train_step(batch)
+        trainer.train_step(rows_of_step(0, world))
     except NonFiniteError as error:
-        assert all(torch.equal(value, trainer.model.state_dict()[name]) for name, value in before.items())
-        return str(error)
-    return "nothing"
+        said = str(error)
+    now = trainer.model.state_dict()
+    assert all(torch.equal(value, now[name]) or "bias" in name for name, value in good.items())
+    trainer.model.load_state_dict(good)
+    return said, trainer.train_step(rows_of_step(0, world)).loss
 
 
 def work(rank: int, size: int, folder: Path) -> None:
@@ -121,8 +135,9 @@ def work(rank: int, size: int, folder: Path) -> None:
         store = dist.FileStore(str(folder / f"store-{size}"), size)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=60))
     world = World(rank, size)
-    found: dict[str, Any] = {case: steps_of(case, world) for case in CASES}
+    found: dict[str, Any] = {case: steps_of(case, world) for case in ("v1", "v2", "nll")}
     found["random"] = own_random_numbers(world)
+    found["resumed"] = resumed(world)
     found["failure"] = failure(world)
     torch.save(found, folder / f"found-{size}-{rank}.pt")
     if size > 1:

@@ -1,7 +1,8 @@
 """SIGINT and SIGTERM: asked to stop, finish the step, save, and leave with 128 + the signal's number."""
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TypeVar
 
@@ -29,9 +30,13 @@ class StopRequest:
 
     While `deferred` is false (data are being prepared, nothing is to be saved) a signal raises StopTraining at
     once. While it is true the first signal is remembered, for `check`; the second one raises at once.
+
+    Of several processes that train together all stop where one has got a signal: each calls `check`, or takes items
+    from `watch`, as often as the others, and `agree` gives all of them the largest of their numbers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, agree: Callable[[int], int] = int) -> None:
+        self._agree = agree
         self.deferred = False
         self._received: int | None = None
         self._previous: dict[int, object] = {}
@@ -55,12 +60,25 @@ class StopRequest:
         self._received = number
 
     def check(self) -> None:
-        """Raise StopTraining if a signal has come."""
-        if self._received is not None:
-            raise StopTraining(self._received, at_safe_point=True)
+        """Raise StopTraining if a signal has come, to any of the processes."""
+        if number := self._agree(self._received or 0):
+            raise StopTraining(number, at_safe_point=True)
 
-    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, checking for a signal before each."""
+    def watch(self, items: Iterable[Item | None]) -> Iterator[Item]:
+        """The items, checking for a signal before each; a None is left out, after the check."""
         for item in items:
             self.check()
-            yield item
+            if item is not None:
+                yield item
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Others do not do what is done within the block: a signal ends it, and is left for all to `check`."""
+        agree, self._agree = self._agree, int
+        try:
+            yield
+        except StopTraining as stopped:
+            if not stopped.at_safe_point:
+                raise
+        finally:
+            self._agree = agree

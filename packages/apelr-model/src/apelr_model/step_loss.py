@@ -1,5 +1,6 @@
 """A micro-batch's loss as the forward pass of one module, which is where PyTorch's data parallelism takes hold."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ class MicroBatch(NamedTuple):
     """Where the rows go on from."""
     step: int
     with_scores: bool
+    when_read: Callable[[], None] | None = None
+    """Called when the loss is there: where it raises, no process waits for another's gradients."""
 
 
 class StepLoss(nn.Module):
@@ -44,6 +47,8 @@ class StepLoss(nn.Module):
         )
         loss = total_loss(terms, self._weights, micro.step)
         found = {name: getattr(terms, name) for name in ("usage", "scores", *TERM_NAMES)} | {"loss": loss}
+        if micro.when_read is not None:
+            micro.when_read()
         assert terms.plan is not None, "a batch that has been read leaves its plans somewhere"
         plan = PlanState(*(tensor.detach() for tensor in terms.plan))
         return loss, {name: part.detach() for name, part in found.items() if part is not None}, plan

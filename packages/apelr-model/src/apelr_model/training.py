@@ -125,7 +125,7 @@ class Trainer:
     def _accumulate(self, batch: TokenBatch, totals: StepTotals) -> list[dict[str, Tensor]]:
         """Add up the gradients of all micro-batches; each one's figures by name, still on the device.
 
-        Those of other processes come with the last micro-batch: before it is known whether one has failed.
+        Those of other processes come with the last micro-batch, when it is known that none has failed.
         """
         parts = self.optim.grad_accum_steps
         with_scores = self.splits is not None and self.step < self.splits.last
@@ -141,10 +141,8 @@ class Trainer:
                         dtype=DTYPES[self.optim.precision],
                         enabled=self.optim.precision != "fp32",
                     ):
-                        given = MicroBatch(micro, totals, plan, self.step, with_scores)
+                        given = MicroBatch(micro, totals, plan, self.step, with_scores, agree if is_last else None)
                         loss, found, left = self._step_loss(given)
-                    if is_last:
-                        agree()
                     self.scaler.scale(loss).backward()
                 made.append(found)
                 after.append(left)

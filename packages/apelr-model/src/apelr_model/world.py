@@ -44,7 +44,7 @@ class World:
         return slice(rows // self.size * self.rank, rows // self.size * (self.rank + 1))
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of all processes' values, of the same shape and type."""
+        """values [...] -> [...], the sum of all processes', of the same type."""
         return self._reduced(values, dist.ReduceOp.SUM)
 
     def largest(self, number: int) -> int:
@@ -52,7 +52,7 @@ class World:
         return int(self._reduced(torch.tensor(number), dist.ReduceOp.MAX))
 
     def gathered(self, values: Tensor) -> list[Tensor]:
-        """Each process's values, by rank; all of the same shape and type."""
+        """values [...] -> each process's [...], by rank; all have the same shape and type."""
         if self.size == 1:
             return [values]
         found = [torch.empty_like(values) for _ in range(self.size)]
