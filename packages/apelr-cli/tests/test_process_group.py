@@ -84,7 +84,7 @@ def test_rows_must_divide_between_processes_and_micro_batches() -> None:
     with pytest.raises(LaunchError, match=r"multiple of processes x train.grad_accum_steps \(2 x 2 = 4\), got 6"):
         check_division(config(batch_size=6, grad_accum_steps=2), 2)
     check_division(config(batch_size="auto"), 1)
-    with pytest.raises(LaunchError, match="train.batch_size auto measures one process"):
+    with pytest.raises(LaunchError, match=r"train.batch_size auto measures one process"):
         check_division(config(batch_size="auto"), 2)
 
 

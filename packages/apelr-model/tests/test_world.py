@@ -78,6 +78,12 @@ def test_parameters_without_a_gradient_stay_as_they_were_made(found: Found) -> N
     assert 0 < len(moments[0]) < names
 
 
+def test_gradients_lie_where_they_are_sent_from(found: Found) -> None:
+    for size in (1, 2, 4):
+        addresses = found[size][0]["v2"]["gradients"]
+        assert len(set(addresses)) == (len(addresses) if size == 1 else 1)
+
+
 def test_each_process_draws_random_numbers_of_its_own(found: Found) -> None:
     assert [len({each["random"] for each in found[size]}) for size in (1, 2, 4)] == [1, 2, 4]
     assert found[1][0]["random"] == found[2][0]["random"], "the first one draws what one process would"

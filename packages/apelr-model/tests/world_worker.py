@@ -79,8 +79,9 @@ def steps_of(case: str, world: World) -> dict[str, Any]:
     """The reports, the final state, and an evaluation in which a process may have nothing to read."""
     trainer = make_trainer(case, world)
     reports = [trainer.train_step(rows_of_step(step, world)) for step in range(STEPS)]
+    gradients = [p.grad.untyped_storage().data_ptr() for p in trainer.model.parameters() if p.grad is not None]
     found = evaluate(trainer.model, own_batches(world), text_bytes=100, world=world)
-    return {"reports": reports, "state": trainer.state_dict(), "evaluation": found}
+    return {"reports": reports, "state": trainer.state_dict(), "evaluation": found, "gradients": gradients}
 
 
 def own_batches(world: World) -> list[TokenBatch]:

@@ -72,8 +72,9 @@ def train(
     device = device_of_process(resolve_device(config.device), launch)
     folder = RunFolder(run_folder_path(config, path, out), writes=launch.rank == 0)
     if dry_run:
-        for line in describe_run(config, folder, device, resume=resume, force=force):
-            click.echo(line)
+        for line in describe_run(config, folder, device, resume=resume, force=force, processes=launch.size):
+            if launch.rank == 0:
+                click.echo(line)
         return
     with joined(launch, config.train.distributed, device) as world:
         code = train_run(config, folder, device, resume=resume, force=force, quiet=quiet, world=world)
