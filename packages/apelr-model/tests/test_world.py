@@ -13,7 +13,7 @@ from apelr_model import NonFiniteError, World
 Found = dict[int, list[dict[str, Any]]]
 
 WORKER = Path(__file__).parent / "world_worker.py"
-CASES = ("v1", "v2", "nll")
+each_case = pytest.mark.parametrize(("size", "case"), [(2, "v1"), (2, "v2"), (2, "nll"), (4, "v2")])
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,7 @@ def assert_close(left: Any, right: Any) -> None:
         torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("size", [2, 4])
+@each_case
 def test_processes_together_do_what_one_does(size: int, case: str, found: Found) -> None:
     one = found[1][0][case]
     for each in (every[case] for every in found[size]):
@@ -55,16 +54,14 @@ def test_processes_together_do_what_one_does(size: int, case: str, found: Found)
         assert_close(each["state"]["splits"], one["state"]["splits"])
 
 
-@pytest.mark.parametrize("size", [2, 4])
-def test_all_processes_have_the_same_parameters_bit_for_bit(size: int, found: Found) -> None:
-    for case in CASES:
-        first, *others = (each[case]["state"] for each in found[size])
-        for other in others:
-            assert all(torch.equal(value, other["model"][name]) for name, value in first["model"].items())
+@each_case
+def test_all_processes_have_the_same_parameters_bit_for_bit(size: int, case: str, found: Found) -> None:
+    first, *others = (each[case]["state"] for each in found[size])
+    for other in others:
+        assert all(torch.equal(value, other["model"][name]) for name, value in first["model"].items())
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("size", [2, 4])
+@each_case
 def test_an_evaluation_is_that_of_all_batches(size: int, case: str, found: Found) -> None:
     one = found[1][0][case]["evaluation"]
     for each in found[size]:
@@ -89,7 +86,7 @@ def test_each_process_draws_random_numbers_of_its_own(found: Found) -> None:
     assert found[1][0]["random"] == found[2][0]["random"], "the first one draws what one process would"
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("size", [1, 2])
 def test_a_state_is_gone_on_from_bit_for_bit_with_dropout(size: int, found: Found) -> None:
     assert all(each["resumed"] == [True] * 3 for each in found[size])
 
