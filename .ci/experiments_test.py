@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import ablations  # noqa: E402
 import planted  # noqa: E402
 import real_text  # noqa: E402
 import storyworld  # noqa: E402
-from running import CONFIGS, Run, cell, markdown  # noqa: E402
+from running import Run, cell, is_finished, markdown  # noqa: E402
 
 from apelr_cli.config_reader import load_run_config  # noqa: E402
 from apelr_cli.run_config import to_yaml  # noqa: E402
@@ -49,7 +50,20 @@ def test_every_run_has_a_folder_and_a_config_that_can_be_read(table, tmp_path):
     runs = [run for stage in table.stages(range(table.SEEDS), tmp_path) for run in stage]
     assert len({run.folder(tmp_path) for run in runs}) == len(runs)
     for run in runs:
-        load_run_config(CONFIGS / f"{run.config}.yaml", [f"seed={run.seed}", *run.overrides])
+        load_run_config(run.config_file, run.settings)
+
+
+def test_a_finished_run_of_another_config_is_refused(tmp_path):
+    run = Run("a", "planted", ("train.max_steps=7", "train.split_interval=0"), 3)
+    assert not is_finished(run, tmp_path)
+    folder = run.folder(tmp_path)
+    folder.mkdir()
+    config = load_run_config(run.config_file, [*run.settings, "train.out_dir=elsewhere"])
+    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    (folder / "metrics.json").write_text("{}", encoding="utf-8")
+    assert is_finished(run, tmp_path)
+    with pytest.raises(SystemExit, match=r"a-3 was made with another config \(train\.max_steps: 7 -> 8\): remove it"):
+        is_finished(replace(run, overrides=("train.max_steps=8", "train.split_interval=0")), tmp_path)
 
 
 def test_the_best_control_of_seed_0_is_run_with_every_seed(tmp_path):
@@ -61,7 +75,7 @@ def test_the_best_control_of_seed_0_is_run_with_every_seed(tmp_path):
 
 def test_the_true_model_s_figures_are_those_of_its_exact_filter(tmp_path):
     changes = ["data.planted.train_tokens=100", "data.planted.val_tokens=6000", "seed=3"]
-    config = load_run_config(CONFIGS / "planted.yaml", changes)
+    config = load_run_config(Run("", "planted").config_file, changes)
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     nll, nmi = planted._true_model(tmp_path)
     source = PlantedSource(config.data.planted, seed=3)

@@ -33,12 +33,12 @@ MEMORY = {"B": (8, 16, 32), "T": (256, 512, 1024), "K": (8, 16, 32), "V": (1024,
 
 
 def rows(run: Run) -> Iterator[Row]:
-    """Exponents: the slope of the logarithms over the points, by least squares."""
+    """Exponents: the slope of the logarithms over the points, by least squares. Memory is the CPU's on any device."""
     for axis, values in GROWING.items():
         works = {}
         for value in values:
             sizes = replace(Sizes(), **{axis: value})
-            works[f"step, {axis} {value}"] = step_of(model_of(sizes), sizes)
+            works[f"step, {axis} {value}"] = step_of(model_of(sizes).to(run.device), sizes)
         target = at_most(LINEAR) if axis in "TKBV" else None
         yield row(run, "step", axis, values, works, target)
     for axis, values in FILTERED.items():
@@ -53,7 +53,7 @@ def rows(run: Run) -> Iterator[Row]:
         peaks = [in_process(peak, asdict(replace(Sizes(), **{axis: value}))) for value in values]
         held = [found.step - found.gradients for found in peaks]
         run.points[f"memory, {axis}"] = [list(point) for point in zip(values, held, strict=True)]
-        title = f"memory of a step, gradients aside, against {axis} = {listed(values)}: exponent"
+        title = f"memory of a step on a CPU, gradients aside, against {axis} = {listed(values)}: exponent"
         yield Row(title, single(slope(values, held)), "")
 
 

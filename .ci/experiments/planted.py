@@ -13,8 +13,10 @@ from apelr_data import PlantedSource
 from apelr_model import compare_plans
 
 SEEDS = 5
-SIZES = ((4, 4), (8, 8), (16, 16), (4, 8))
+SIZES = ((4, 4), (8, 8), (16, 16), (4, 8), (8, 16))
 """Plans of the source, plan states of the model."""
+AHEAD = (1, 2, 4)
+"""Chunks that forecasts look ahead."""
 
 
 def stages(seeds: Sequence[int], out: Path) -> Iterator[list[Run]]:
@@ -31,14 +33,41 @@ def runs(seeds: Sequence[int]) -> Iterator[Run]:
 
 
 def table(seeds: Sequence[int], out: Path) -> str:
-    """Means over the seeds."""
-    head = ["K* plans", "K states", "NLL / true", "NMI", "true model's NMI", "transition rows, TV", "used states"]
+    """Means over the seeds, and how well the chain foretells gold plans."""
+    head = [
+        "K* plans",
+        "K states",
+        "NLL / true",
+        "NMI",
+        "true model's NMI",
+        "transition rows, TV",
+        "used states",
+        "fewest",
+    ]
     rows = []
     for plans, states in SIZES:
         each = [_measured(run, out) for run in runs(seeds) if run.name == f"{plans}-plans-{states}-states"]
         columns = zip(*each, strict=True)
-        rows.append([str(plans), str(states), *(cell(c, ".4f" if n == 0 else ".3f") for n, c in enumerate(columns))])
-    return markdown(head, rows)
+        cells = [cell(c, ".4f" if n == 0 else ".3f") for n, c in enumerate(columns)]
+        rows.append([str(plans), str(states), *cells, f"{min(measured[-1] or 0 for measured in each):.2f}"])
+    return "\n".join([markdown(head, rows), _skills(seeds, out)])
+
+
+def _skills(seeds: Sequence[int], out: Path) -> str:
+    """Log score of the forecast over each baseline; in brackets the lowest end of a seed's 95 % interval."""
+    rows = []
+    for plans in (plans for plans, states in SIZES if plans == states):
+        name = f"{plans}-plans-{plans}-states"
+        found = [evaluation(run.folder(out), "--gold")["lookahead_skill"] for run in runs(seeds) if run.name == name]
+        cells = []
+        for baseline in ("over_stationary", "over_persistence"):
+            for ahead in AHEAD:
+                skills = [each["steps"][ahead - 1][baseline] for each in found]
+                low = min(skill["low"] for skill in skills)
+                cells.append(f"{cell((skill['mean'] for skill in skills), '.2f')} ({low:.2f})")
+        rows.append([str(plans), *cells])
+    titles = [f"over {name}, {ahead} ahead" for name in ("stationary", "persistence") for ahead in AHEAD]
+    return markdown(["K* plans", *titles], rows)
 
 
 def _measured(run: Run, out: Path) -> tuple[float | None, ...]:

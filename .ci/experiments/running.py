@@ -12,6 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from apelr_cli.config_reader import load_run_config
+from apelr_cli.run_config import differences, to_plain
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -24,6 +27,16 @@ class Run:
     overrides: tuple[str, ...] = ()
     seed: int = 0
 
+    @property
+    def config_file(self) -> Path:
+        """The shipped config."""
+        return CONFIGS / f"{self.config}.yaml"
+
+    @property
+    def settings(self) -> list[str]:
+        """What is changed in it, as `--set` takes it."""
+        return [f"seed={self.seed}", *self.overrides]
+
     def folder(self, out: Path) -> Path:
         """Where the run lies."""
         return out / f"{self.name}-{self.seed}"
@@ -31,15 +44,26 @@ class Run:
 
 def train_all(runs: Iterable[Run], out: Path, *, workers: int) -> None:
     """Finish every run that is not finished, `workers` at a time, one thread each; a failed one ends the program."""
-    waiting = [run for run in runs if not (run.folder(out) / "metrics.json").is_file()]
+    waiting = [run for run in runs if not is_finished(run, out)]
     with ThreadPoolExecutor(workers) as pool:
         for number, run in enumerate(pool.map(lambda each: _train(each, out), waiting), 1):
             print(f"{number}/{len(waiting)} {run.name}, seed {run.seed}", file=sys.stderr, flush=True)
 
 
+def is_finished(run: Run, out: Path) -> bool:
+    """Whether the run has been made; one that was made by another config than it would be now ends the program."""
+    folder = run.folder(out)
+    if not (folder / "metrics.json").is_file():
+        return False
+    made, now = load_run_config(folder / "config.yaml"), load_run_config(run.config_file, run.settings)
+    changed = [line for line in differences(to_plain(made), to_plain(now)) if not line.startswith("train.out_dir:")]
+    if changed:
+        raise SystemExit(f"{folder} was made with another config ({changed[0]}): remove it, or give another --out")
+    return True
+
+
 def _train(run: Run, out: Path) -> Run:
-    settings = [f"seed={run.seed}", *run.overrides]
-    arguments = [f"--config={CONFIGS / run.config}.yaml", *(f"--set={each}" for each in settings)]
+    arguments = [f"--config={run.config_file}", *(f"--set={each}" for each in run.settings)]
     apelr(["train", *arguments, f"--out={run.folder(out)}", "--resume=auto", "--quiet"])
     return run
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from apelr_cli.reporting import Reporter, plans_in_use
-from apelr_model import StepReport
+from apelr_model import PlanSplit, StepReport
 
 
 def report(step: int, usage: tuple[float, ...] = (0.5, 0.5)) -> StepReport:
@@ -33,6 +33,16 @@ def test_bits_per_byte_of_a_lossy_tokenizer_are_flagged() -> None:
     told.step(report(2), None, 1.0)
     assert "1.250 bits/byte (lossy tokenizer)" in out.getvalue()
     assert "bits/byte unknown" in out.getvalue()
+
+
+def test_a_split_names_both_states_and_what_was_lost() -> None:
+    told, out = reporter()
+    told.split(5, PlanSplit(state=2, worth=0.000123, heir=1, copy_of=7))
+    told.split(5, PlanSplit(state=3, worth=0.0, heir=1, copy_of=None))
+    assert out.getvalue().splitlines() == [
+        "step 5/10  plan state 2 was worth 1.2e-04 nats/token, now a copy of state 7",
+        "step 5/10  plan state 3 was worth 0.0e+00 nats/token, now out of use",
+    ]
 
 
 def test_quiet_says_nothing() -> None:

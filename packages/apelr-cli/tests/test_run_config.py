@@ -44,6 +44,10 @@ def test_rules_of_the_train_section(values, message):
             " got 5.0",
         ),
         (
+            {"model": TransformerLMConfig(), "train": ControlTrainConfig(split_interval=10)},
+            "train.split_interval must be 0 when model.version is transformer_lm, which has no chain of plans, got 10",
+        ),
+        (
             {
                 "model": V2Config(future_horizon_chunks=0),
                 "train": V2TrainConfig(loss_weights=V2LossWeights(future_contrastive=0.1)),

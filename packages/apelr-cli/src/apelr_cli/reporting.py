@@ -65,10 +65,10 @@ class Reporter:
             self.console.print(Text(line))
 
     def split(self, step: int, split: PlanSplit) -> None:
-        """One line about a plan state that became a copy of another."""
+        """One line about an idle plan state and what became of it."""
+        now = "out of use" if split.copy_of is None else f"a copy of state {split.copy_of}"
         self.say(
-            f"step {step}/{self.max_steps}  plan state {split.state} was worth {split.worth:.1e} nats/token: "
-            f"it is a copy of state {split.copy_of} now"
+            f"step {step}/{self.max_steps}  plan state {split.state} was worth {split.worth:.1e} nats/token, now {now}"
         )
 
     def evaluation(self, step: int, found: Evaluation) -> None:

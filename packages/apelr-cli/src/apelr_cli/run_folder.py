@@ -22,7 +22,7 @@ OWN_FILES = {
     "metrics.json": "Final evaluation on all held-out text, with reference figures; its presence marks a finished run.",
     "planner_eval.json": "Planner diagnostics on held-out text (train.val_batches batches), each state's tokens, and, "
     "where the corpus knows its plans, how well they were found.",
-    "metrics.jsonl": "One JSON object a line: training steps, evaluations, previews.",
+    "metrics.jsonl": "One JSON object a line: training steps, splits of plan states, evaluations, previews.",
     "config.yaml": "The resolved config: every key with its value.",
     "run.json": "Versions, command, device, seed, git revision, parameters and FLOPs by part, counts of the text read.",
 }

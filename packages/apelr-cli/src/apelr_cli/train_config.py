@@ -92,14 +92,20 @@ class TrainLoop(OptimConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class V2TrainConfig(TrainLoop):
+class PlanTrainLoop(TrainLoop):
+    """What the versions with a chain of plans have beside it."""
+
+    carry_belief: bool = False
+    """Whether each row begins with the belief that the row before it ended with; it needs data.order contiguous."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class V2TrainConfig(PlanTrainLoop):
     """The `train` section of a v2_planner_required run."""
 
     model_versions: ClassVar[tuple[str, ...]] = ("v2_planner_required",)
     """Values of model.version that this form belongs to."""
 
-    carry_belief: bool = False
-    """Whether each row begins with the belief that the row before it ended with; it needs data.order contiguous."""
     loss_weights: V2LossWeights = field(default_factory=V2LossWeights)
     """Weights of the terms beside the NLL."""
 
@@ -110,18 +116,15 @@ class V2TrainConfig(TrainLoop):
 
 
 @dataclass(frozen=True, kw_only=True)
-class V1TrainConfig(V1LossWeights, TrainLoop):
+class V1TrainConfig(V1LossWeights, PlanTrainLoop):
     """The `train` section of a v1_filtered_mixture run; the weights of its loss terms stand beside the rest."""
 
     model_versions: ClassVar[tuple[str, ...]] = ("v1_filtered_mixture",)
     """Values of model.version that this form belongs to."""
 
-    carry_belief: bool = False
-    """Whether each row begins with the belief that the row before it ended with; it needs data.order contiguous."""
-
     def rules(self) -> list[Rule]:
         """Every rule on the fields, with whether it holds."""
-        return [*TrainLoop.rules(self), *V1LossWeights.rules(self)]
+        return [*PlanTrainLoop.rules(self), *V1LossWeights.rules(self)]
 
     @property
     def weights(self) -> LossWeights:

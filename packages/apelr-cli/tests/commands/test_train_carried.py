@@ -11,7 +11,7 @@ import torch
 import yaml
 from click.testing import Result
 
-from apelr_model import load_checkpoint
+from apelr_model import PlanSplit, load_checkpoint
 
 Train = Callable[..., Result]
 
@@ -29,6 +29,7 @@ CONFIG: dict[str, Any] = {
         "warmup_steps": 2,
         "lr": 0.01,
         "planner_lr_scale": 0.5,
+        "split_interval": 2,
         "log_interval": 1,
         "eval_interval": 3,
         "save_interval": 3,
@@ -97,6 +98,20 @@ def test_a_stopped_and_resumed_run_equals_the_whole_one(
     assert losses(whole) == losses(parts)
     assert [number for number, _ in losses(parts)] == list(range(1, 9))
     assert final(whole) == final(parts)
+
+
+def test_splits_are_told_and_kept(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One made at step 4, as the look of that step would."""
+    made = PlanSplit(state=1, worth=0.25, heir=2, copy_of=0)
+    after = "apelr_model.plan_splits.PlanSplits.after"
+    monkeypatch.setattr(after, lambda self, step, *others: (made,) if step == 4 else ())
+    run = tmp_path / "run"
+    result = train("--out", run)
+    assert result.exit_code == 0
+    assert "step 4/8  plan state 1 was worth 2.5e-01 nats/token, now a copy of state 0" in result.output
+    lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    expected = {"kind": "split", "step": 4, "state": 1, "worth": 0.25, "heir": 2, "copy_of": 0}
+    assert [line for line in lines if line["kind"] == "split"] == [expected]
 
 
 def test_the_belief_that_is_carried_changes_the_losses(train: Train, tmp_path: Path) -> None:

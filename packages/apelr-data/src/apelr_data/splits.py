@@ -3,26 +3,15 @@
 import hashlib
 from collections.abc import Iterable
 
-from apelr_data.config import Split
-
-
-def hash_split(text: str, val_fraction: float) -> Split:
-    """The split of one document, from a hash of its text alone.
-
-    Independent of order, process and machine; equal texts fall on the same side; a larger `val_fraction` only
-    moves documents from train to validation.
-    """
-    return "validation" if text_hash(text) < hash_limit(val_fraction) else "train"
-
 
 def text_hash(text: str) -> int:
-    """A number of 64 bits that depends on the text alone."""
+    """A number of 64 bits that depends on the text alone: not on order, process or machine."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
 def hash_limit(val_fraction: float) -> float:
-    """The number that the hash of a held-out text lies below."""
+    """The number that the hash of a held-out text lies below; a larger fraction holds out the same texts and more."""
     return val_fraction * 2**64
 
 

@@ -82,9 +82,9 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, KVBuffer]:
         """x [B, S, D], after `columns` columns of `past` -> [B, S, D], and the buffer with the new columns."""
         projected = self.qkv(x).unflatten(-1, (-1, self.width)).transpose(1, 2)
-        queries, keys, values = projected.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=1)
-        queries, keys = rotate(queries, angles), rotate(keys, angles)
-        buffer = KVBuffer(keys, values.contiguous())  # a view would keep the queries beside them in memory
+        turned, values = projected.split([self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=1)
+        queries, keys = rotate(turned, angles).split([self.num_heads, self.num_kv_heads], dim=1)
+        buffer = KVBuffer(keys.contiguous(), values.contiguous())  # views would keep the queries beside them in memory
         if past is not None:
             buffer = past.extended(columns, buffer.keys, buffer.values, spare=spare)
         used = buffer.part(0, columns + x.shape[1])

@@ -1,5 +1,6 @@
 """The plan that rows hand on: where a batch's rows go on with the rows of the batch before, so do their beliefs."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -60,6 +61,20 @@ class CarriedPlan:
         """Remember the states after the parts of a batch, in order, where rows can go on from it."""
         if batch.continues is not None:
             self.state = PlanState(*(torch.cat(parts).detach() for parts in zip(*states, strict=True)))
+
+    def hand_over(self, state: int, heir: int) -> None:
+        """All belief in plan state `state` goes to `heir`."""
+        if self.state is not None:
+            belief = self.state.log_belief
+            belief[:, heir] = torch.logaddexp(belief[:, heir], belief[:, state])
+            belief[:, state] = -torch.inf
+
+    def share(self, source: int, target: int) -> None:
+        """Half of the belief in plan state `source` goes to `target`, which has had none."""
+        if self.state is not None:
+            belief = self.state.log_belief
+            belief[:, source] -= math.log(2)
+            belief[:, target] = belief[:, source]
 
 
 def _chosen(continues: Tensor, carried: Tensor, afresh: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ def generate(
     return _generate(model, prompts, settings, max_new_tokens, seeds, lookahead, (policy, later), goes_on)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def _generate(
     model: PlannerLM,
     prompts: Sequence[Sequence[int]],

@@ -1,38 +1,42 @@
-"""Plan states that are worth nothing, and what becomes of them: each takes a copy of one that serves two plans.
+"""Plan states that are worth nothing, and what becomes of them: each takes a copy of the one that predicts worst.
 
-The split-and-merge moves of Ueda et al. (2000, "SMEM Algorithm for Mixture Models") for a model that learns by
-gradients. Two plans that share a state from the first steps on stay together, while another state has nothing left to
-do: no gradient leads out of that. What a state is worth is measured on the texts of the steps themselves.
+Two plans that share a state from the first steps on stay together, while another state has nothing left to do: no
+gradient leads out of that. After the idea of split-and-merge moves (Ueda et al. 2000, "SMEM Algorithm for Mixture
+Models"), here for a model that learns by gradients: what a state is worth is measured on the texts of the steps
+themselves, and a copy that is still worth nothing at the next look is taken back.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from apelr_model.carried_plan import CarriedPlan
 from apelr_model.planner import FilterPlanner
 from apelr_model.planner_lm import PlannerLM
+from apelr_model.state_surgery import copy_state, retire_state
 
-__all__ = ["PlanRecord", "PlanSplit", "PlanSplits"]
+__all__ = ["PlanRecord", "PlanSplit", "PlanSplits", "SplitState"]
 
 KEPT = 0.95
 """Share of the running means that a step leaves: they are means over about the last twenty steps."""
 LEAST_WORTH = 0.1
-"""Of the mean over all states: a state that is worth less is split off another."""
+"""Of the mean over all states: a state that is worth less is idle."""
 LEAST_USAGE = 0.25
 """Of an even share, 1 / K: states that are used less do not say how well a plan can be predicted."""
-NOISE = 0.3
-"""Standard deviation of the noise on a copy's part of the head, of that between the states' parts."""
 
 
 class PlanSplit(NamedTuple):
-    """A state that was given up, and the one it is a copy of now."""
+    """An idle state, and what became of it."""
 
     state: int
     worth: float
     """Nats a token that the best other state had cost in its place."""
-    copy_of: int
+    heir: int
+    """That other state: it has the idle one's text from now on."""
+    copy_of: int | None
+    """The state that the idle one is a copy of now; None where it is out of use."""
 
 
 class PlanRecord(NamedTuple):
@@ -53,6 +57,15 @@ class PlanRecord(NamedTuple):
         return self.usage * (nll - nll[self.usage >= LEAST_USAGE / len(nll)].min()).clamp(min=0)
 
 
+class SplitState(NamedTuple):
+    """What earlier looks have left; on the CPU."""
+
+    twins: Tensor
+    """[K] int64, the state that each one shares a plan with since the last look; -1 for none."""
+    tried: Tensor
+    """[K] bool, whether a copy of the state has come to nothing."""
+
+
 class PlanSplits:
     """Looks at the plan states every `interval` steps, in the first half of `max_steps`. Draws no random number of
     torch's own generators: the noise of a look is a function of its step."""
@@ -61,72 +74,67 @@ class PlanSplits:
         """Raises ValueError for a model without a chain of plans."""
         if not isinstance(model.planner, FilterPlanner):
             raise ValueError(f"split_interval must be 0: {model.config.version} has no chain of plans")
+        count = model.num_plan_states
         self.interval = interval
         self.last = max_steps // 2
         self.record: PlanRecord | None = None
-        self._model, self._planner = model, model.planner
+        self.state = SplitState(torch.full((count,), -1), torch.zeros(count, dtype=torch.bool))
+        self._model = model
 
     def see(self, scores: Tensor, usage: Tensor) -> None:
-        """scores [K, K] and usage [K]: a step's means over its targets (`PlanRecord`)."""
+        """scores [K, K] and usage [K]: a step's means over its targets (`PlanRecord`).
+
+        A step in which a target was impossible under some state has no such means, and is left out.
+        """
+        if not bool(scores.isfinite().all()):
+            return
         new = PlanRecord(scores, usage)
         if self.record is not None:
             new = PlanRecord(*(KEPT * old + (1 - KEPT) * now for old, now in zip(self.record, new, strict=True)))
         self.record = new
 
-    def after(self, step: int, optimizer: torch.optim.Optimizer) -> tuple[PlanSplit, ...]:
-        """The splits that are made after optimizer step `step`, the least worthy state first.
+    def state_dict(self) -> dict[str, Tensor]:
+        """The record, where there is one, and what earlier looks have left; by name."""
+        return {**({} if self.record is None else self.record._asdict()), **self.state._asdict()}
 
-        A state is worth what the best other state would cost in its place. What is worth less than `LEAST_WORTH` of the
-        mean takes a copy of the state with the largest excess (`PlanRecord.excess`), of which each look makes one copy.
+    def after(self, step: int, optimizer: torch.optim.Optimizer, carried: CarriedPlan) -> tuple[PlanSplit, ...]:
+        """What becomes of the idle states after optimizer step `step`, the least worthy first.
+
+        A state is worth what the best other state, its heir, would cost in its place; it is idle where that is less
+        than `LEAST_WORTH` of the mean. While most states are worth nothing, plans have not parted, and none is called
+        idle. An idle state takes a copy of the state with the largest excess (`PlanRecord.excess`; among equals the
+        most used) of those that are not idle and of which no copy has been idle before. If none is left, it goes out of
+        use where it has been a copy since the last look, and otherwise stays as it is.
         """
         if step % self.interval or step > self.last or self.record is None:
             return ()
-        costs, excess = self.record.costs(), self.record.excess()
+        costs, excess, usage = self.record.costs(), self.record.excess().tolist(), self.record.usage.tolist()
+        self.record = None  # of other states than there will be
+        worth = costs.amin(1).clamp(min=0)
+        if int((worth > 0).sum()) * 2 < len(worth):
+            return ()
+        least = LEAST_WORTH * float(worth.mean())
+        (twins, tried), fresh = self.state, torch.full_like(self.state.twins, -1)
         generator = torch.Generator().manual_seed(step)
-        splits: list[PlanSplit] = []
-        while len(splits) < len(excess) // 2:
-            worth = costs.amin(1)
-            state = int(worth.argmin())
-            excess[state] = 0
-            source = int(excess.argmax())
-            if not float(worth[state]) < LEAST_WORTH * float(worth[worth.isfinite()].mean()) or excess[source] == 0:
-                break
-            splits.append(PlanSplit(state, float(worth[state]), source))
-            self._copy(source, state, optimizer, generator)
-            excess[source] = 0
-            costs[state] = costs[source] = math.inf
+        sources = {k for k in range(len(worth)) if worth[k] >= least}
+        made: list[PlanSplit] = []
+        while float(worth.min()) < least:
+            state, heir = int(worth.argmin()), int(costs[worth.argmin()].argmin())
+            failed = int(twins[state]) >= 0
+            if failed:
+                tried[twins[state]] = True
+            found = max((k for k in sources if not tried[k]), key=lambda k: (excess[k], usage[k]), default=None)
+            if found is not None or failed:
+                made.append(PlanSplit(state, float(worth[state]), heir, found))
+                carried.hand_over(state, heir)
+                retire_state(self._model, state, heir)
+            if found is not None:
+                copy_state(self._model, optimizer, found, state, generator)
+                carried.share(found, state)
+                fresh[state], fresh[found] = found, state
+                sources.remove(found)
+            costs[state] = math.inf
             costs[:, state] = math.inf
-        self.record = None  # of other states than there are now
-        return tuple(splits)
-
-    @torch.no_grad()
-    def _copy(self, source: int, target: int, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> None:
-        """Parameters and moments of state `source` to state `target`; noise tells the copy from what it is one of."""
-        states = self._planner.num_plan_states
-        heads = self._model.head.state_parameters()
-        for parameter in (*heads, *self._planner.state_parameters()):
-            for values in _with_moments(parameter, optimizer):
-                blocks = values.view(states, -1)
-                blocks[target] = blocks[source]
-        for values in _with_moments(self._planner.transition_logits, optimizer):
-            _copy_moves(values, source, target)
-        for parameter in heads:
-            blocks = parameter.view(states, -1)
-            spread = NOISE * (blocks - blocks.mean(0)).std()
-            noise = torch.randn(blocks[target].shape, generator=generator, dtype=blocks.dtype)
-            blocks[target] += spread * noise.to(blocks.device)
-
-
-def _with_moments(parameter: Tensor, optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    moments: list[Any] = list(optimizer.state[parameter].values())
-    return [parameter, *(each for each in moments if isinstance(each, Tensor) and each.shape == parameter.shape)]
-
-
-def _copy_moves(values: Tensor, source: int, target: int) -> None:
-    """values [K, K], from row to column: each of the two stays as the source did; between them as to any other."""
-    stays = values[source, source].clone()
-    elsewhere = (values[source].sum() - stays) / (len(values) - 1)
-    values[:, target] = values[:, source]
-    values[target] = values[source]
-    values[source, source] = values[target, target] = stays
-    values[source, target] = values[target, source] = elsewhere
+            worth = torch.where(worth == math.inf, worth, costs.amin(1).clamp(min=0))
+        self.state = SplitState(fresh, tried)
+        return tuple(made)

@@ -19,7 +19,7 @@ from apelr_model.precision import check_arithmetic, matrix_products
 from apelr_model.random_numbers import random_states, restore_random_states
 from apelr_model.step_loss import MicroBatch, StepLoss
 from apelr_model.training_config import LossWeights, OptimConfig
-from apelr_model.training_state import check_training_state, read_carried_plan, read_plan_record
+from apelr_model.training_state import check_training_state, read_carried_plan, read_splits
 from apelr_model.world import World
 
 __all__ = ["StepReport", "Trainer"]
@@ -113,7 +113,7 @@ class Trainer:
         splits: tuple[PlanSplit, ...] = ()
         if self.splits is not None and figures.scores is not None:
             self.splits.see(figures.scores, figures.usage)
-            splits = self.splits.after(self.step, self.optimizer)
+            splits = self.splits.after(self.step, self.optimizer, self.carried)
         usage = tuple(figures.usage.tolist())
         return StepReport(self.step, figures.loss, figures.terms, rate, float(norm), totals.targets, usage, splits)
 
@@ -167,7 +167,7 @@ class Trainer:
             "step": self.step,
             "rng": random_states(self.model.device, self.world),
             "carried": None if carried is None else carried._asdict(),
-            "splits": None if self.splits is None or self.splits.record is None else self.splits.record._asdict(),
+            "splits": None if self.splits is None else self.splits.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any], *, restore_rng: bool = True) -> None:
@@ -183,8 +183,7 @@ class Trainer:
         check_training_state(state, self.optimizer, own_scaler, "the checkpoint", with_rng=restore_rng)
         stored = state.get("carried") if restore_rng else None
         carried = read_carried_plan(stored, self.model.planner.initial_state(1), "the checkpoint")
-        stored = state.get("splits") if restore_rng and self.splits is not None else None
-        record = read_plan_record(stored, self.model.num_plan_states, "the checkpoint")
+        splits = read_splits(state.get("splits") if restore_rng else None, self.splits, "the checkpoint")
         self.model.load_state_dict(state["model"], strict=True)
         own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         groups = [{**stored, **values} for stored, values in zip(state["optimizer"]["param_groups"], own, strict=True)]
@@ -193,8 +192,8 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
         self.carried = CarriedPlan(carried).of(self.world)
-        if self.splits is not None:
-            self.splits.record = record
+        if self.splits is not None and splits is not None:
+            self.splits.record, self.splits.state = splits
         if restore_rng:
             restore_random_states(state["rng"], self.model.device, self.world)
 

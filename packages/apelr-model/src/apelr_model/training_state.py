@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from apelr_model.errors import CheckpointError
-from apelr_model.plan_splits import PlanRecord
+from apelr_model.plan_splits import PlanRecord, PlanSplits, SplitState
 from apelr_model.plan_state import PlanState
 from apelr_model.shown import shown, shown_names
 
-__all__ = ["check_training_state", "read_carried_plan", "read_plan_record"]
+__all__ = ["check_training_state", "read_carried_plan", "read_splits"]
 
 TRAINING_TYPES: dict[str, type] = {"optimizer": dict, "scaler": dict, "rng": dict}
 """What the training state must hold; a run may keep more beside it."""
@@ -73,24 +73,28 @@ def read_carried_plan(stored: object, like: PlanState, where: str) -> PlanState 
     return PlanState(*found)
 
 
-def read_plan_record(stored: object, num_plan_states: int, where: str) -> PlanRecord | None:
-    """What the plan states were worth, as a training state holds it; None where it holds nothing of it.
+def read_splits(stored: object, own: PlanSplits | None, where: str) -> tuple[PlanRecord | None, SplitState] | None:
+    """What a training state holds of the worth of plan states and of earlier splits; None where it holds nothing.
 
-    Raises CheckpointError, naming `where`, unless it is that of K = `num_plan_states` states.
+    Raises CheckpointError, naming `where`, unless it fits a trainer that has `own`.
     """
-    if stored is None:
+    if stored is None or own is None:
         return None
-    shapes = {"scores": (num_plan_states, num_plan_states), "usage": (num_plan_states,)}
-    fits = isinstance(stored, dict) and all(
-        isinstance(found := stored.get(name), Tensor)
-        and found.dtype == torch.float64
-        and tuple(found.shape) == shape
-        and bool(found.isfinite().all())
-        for name, shape in shapes.items()
-    )
+    count = len(own.state.tried)
+    shapes = {"scores": (count, count), "usage": (count,), "twins": (count,), "tried": (count,)}
+    types = {"scores": torch.float64, "usage": torch.float64, "twins": torch.int64, "tried": torch.bool}
+    found = stored if isinstance(stored, dict) else {}
+    fits = {"twins", "tried"} <= set(found) <= set(shapes) and ("scores" in found) == ("usage" in found)
+    for name, value in found.items():
+        fits = fits and isinstance(value, Tensor) and value.dtype == types[name] and tuple(value.shape) == shapes[name]
+    fits = fits and bool(((found["twins"] >= -1) & (found["twins"] < count)).all())
+    if fits and "usage" in found:
+        shares, finite = found["usage"], bool(found["scores"].isfinite().all())
+        fits = finite and bool((shares >= 0).all()) and abs(float(shares.sum()) - 1) < 1e-3
     if not fits:
         raise CheckpointError(f"{where}: what its plan states are worth does not fit the model")
-    return PlanRecord(**{name: stored[name] for name in shapes})  # type: ignore[index]
+    record = PlanRecord(found["scores"], found["usage"]) if "usage" in found else None
+    return record, SplitState(found["twins"], found["tried"])
 
 
 def _check_rng(stored: Mapping[Any, Any], where: str) -> None:
