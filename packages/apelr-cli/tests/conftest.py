@@ -1,6 +1,7 @@
 """The `--device` option, and fixtures of several test files."""
 
 import contextlib
+import json
 import math
 import os
 import signal
@@ -116,6 +117,28 @@ def start_apelr() -> Callable[..., "subprocess.Popen[bytes]"]:
             signal.signal(signal.SIGINT, before)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def faulty_apelr() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Runs the command in a process of its own with a fault at a change to the disk: see faulty_runs.py.
+
+    faulty_apelr("train", ..., watched=[folder], fault={...}) -> code, said, changes.
+    """
+    command = [sys.executable, Path(__file__).with_name("faulty_runs.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def run(*arguments: object, watched: Iterable[Path], **job: Any) -> dict[str, Any]:
+            job |= {"arguments": list(map(str, arguments)), "watched": list(map(str, watched))}
+            process.stdin.write(json.dumps(job) + "\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            found: dict[str, Any] = json.loads(process.stdout.readline())  # type: ignore[union-attr]
+            return found
+
+        yield run
+        process.stdin.close()
 
 
 @pytest.fixture

@@ -33,13 +33,14 @@ def test_clear_removes_own_files_and_follows_no_link(tmp_path: Path) -> None:
     (run / "checkpoints").symlink_to(outside, target_is_directory=True)
     (run / "other").touch()
     RunFolder(run).clear()
-    assert [path.name for path in run.iterdir()] == ["other"]
+    assert sorted(path.name for path in run.iterdir()) == ["other", "run.lock"]
     assert (outside / "precious").exists()
 
 
 def test_a_run_that_never_saved_counts_as_not_started(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     (tmp_path / "config.yaml").touch()
+    (tmp_path / "tokenizer.json.tmp").touch()  # it was killed while writing this
     assert folder.holds_only_unstarted_run()
     (tmp_path / "notes").touch()
     assert not folder.holds_only_unstarted_run()
@@ -78,6 +79,34 @@ def test_metrics_after_a_step_are_forgotten_with_a_broken_last_line(tmp_path: Pa
     folder.forget_metrics_after(2)
     assert [line["step"] for line in folder.metrics()] == [1, 2]
     assert not folder.is_finished
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "1", "{}", '{"kind": "train"}', '{"step": 1}', '{"kind": "train", "step": "1"}']
+)
+def test_a_line_of_metrics_that_no_run_writes_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f'{{"kind": "train", "step": 1}}\n{line}\n', encoding="utf-8")
+    with pytest.raises(RunError, match=r"metrics\.jsonl holds a line without step and kind, line 2; remove the file"):
+        RunFolder(tmp_path).metrics()
+
+
+@pytest.mark.parametrize("line", ["{", "[" * 100_000, "nonsense"])
+def test_a_line_of_metrics_that_is_not_json_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(RunError, match=r"metrics\.jsonl holds a line that is not JSON; remove it to go on"):
+        RunFolder(tmp_path).metrics()
+
+
+def test_a_folder_in_place_of_the_metrics_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(RunError, match=r"metrics\.jsonl cannot be read: Is a directory"):
+        RunFolder(tmp_path).metrics()
+
+
+def test_a_folder_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        RunFolder(tmp_path / "gone").write_text("run.json", "{}")
+    assert not (tmp_path / "gone").exists()
 
 
 def test_environment_names_versions_and_the_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

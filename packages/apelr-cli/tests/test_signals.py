@@ -2,6 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
@@ -73,7 +77,7 @@ def test_no_handler_of_ordinary_errors_swallows_it() -> None:
 
 
 def test_a_signal_to_another_process_stops_this_one() -> None:
-    with StopRequest(lambda number: max(number, signal.SIGTERM)) as stop, pytest.raises(StopTraining) as stopped:
+    with StopRequest(lambda number: max(number, 2 * signal.SIGTERM)) as stop, pytest.raises(StopTraining) as stopped:
         stop.check()
     assert stopped.value.exit_code == 143
     assert stopped.value.at_safe_point
@@ -98,4 +102,87 @@ def test_what_one_does_alone_ends_at_a_signal_and_the_others_hear_of_it_after() 
         assert (done, asked) == ([0], [])
         with pytest.raises(StopTraining):
             stop.check()
-        assert asked == [signal.SIGTERM]
+        assert asked == [2 * signal.SIGTERM]
+
+
+def test_asked_to_save_it_saves_at_the_next_check_and_goes_on() -> None:
+    saved = []
+    with StopRequest() as stop:
+        stop.on_save = lambda: saved.append(1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        stop.check()
+        assert not saved, "nothing can be saved while data are prepared"
+        stop.deferred = True
+        for count in (1, 1, 2):
+            if count == 2:
+                os.kill(os.getpid(), signal.SIGUSR1)
+                assert len(saved) == 1
+            stop.check()
+            assert len(saved) == count
+
+
+def test_asked_to_save_and_to_stop_it_does_both() -> None:
+    saved = []
+    with StopRequest() as stop:
+        stop.on_save, stop.deferred = lambda: saved.append(1), True
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(StopTraining) as stopped:
+            stop.check()
+    assert saved
+    assert stopped.value.at_safe_point
+
+
+def test_everything_is_as_it_was_afterwards() -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    with pytest.raises(StopTraining), StopRequest():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert signal.set_wakeup_fd(-1) == -1
+    assert not [thread for thread in threading.enumerate() if thread.name == "apelr-signals"]
+
+
+IN_NATIVE_CODE = """
+import hashlib, sys
+from apelr_cli import signals
+signals.GRACE_SECONDS = 0.2
+with signals.StopRequest() as stop:
+    stop.deferred = sys.argv[1] == "training"
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", int(sys.argv[2]))
+    print("ended", flush=True)
+    stop.check()
+"""
+FOR_EVER = 10**9
+
+
+@pytest.fixture
+def in_native_code():  # type: ignore[no-untyped-def]
+    """A process that is in native code, which no handler interrupts; it is given signals one after another."""
+
+    def signalled(phase: str, rounds: int, *numbers: int) -> tuple[int, bytes]:
+        command = [sys.executable, "-c", IN_NATIVE_CODE, phase, str(rounds)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            for number in numbers:
+                time.sleep(0.1)
+                process.send_signal(number)
+            try:
+                return process.wait(60), process.stdout.read()
+            finally:
+                process.kill()
+
+    return signalled
+
+
+def test_native_code_that_does_not_end_is_ended_by_force(in_native_code) -> None:  # type: ignore[no-untyped-def]
+    assert in_native_code("preparation", FOR_EVER, signal.SIGTERM) == (143, b"")
+    assert in_native_code("preparation", FOR_EVER, signal.SIGINT) == (130, b"")
+    assert in_native_code("training", FOR_EVER, signal.SIGINT, signal.SIGTERM) == (143, b"")
+
+
+def test_a_step_is_waited_for_however_long_it_takes(in_native_code) -> None:  # type: ignore[no-untyped-def]
+    assert in_native_code("training", 3_000_000, signal.SIGTERM) == (143, b"ended\n")
+    assert in_native_code("training", 3_000_000, signal.SIGUSR1) == (0, b"ended\n")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from apelr_model import (
     Checkpoint,
     CheckpointError,
+    NonFiniteError,
     V1Config,
     V2Config,
     archive,
@@ -24,6 +25,7 @@ from apelr_model import (
     checkpoint_checks,
     load_checkpoint,
     save_checkpoint,
+    write_checkpoint,
 )
 from apelr_model import checkpoint as checkpoint_module
 
@@ -295,7 +297,10 @@ class TestStrictness:
         model = make_model(kind=V2Config)
         model.planner.temperature.fill_(value)
         checkpoint = Checkpoint(model_config=model.config, vocab_size=11, step=0, model=model.state_dict())
-        path = save_checkpoint(tmp_path, checkpoint)
+        with pytest.raises(NonFiniteError, match=r"is not written: tensor planner\.temperature "):
+            save_checkpoint(tmp_path / "none", checkpoint)
+        path = tmp_path / "written.pt"
+        torch.save(checkpoint_module._to_content(checkpoint), path)
         assert refusal(path).startswith(f"{path}: tensor planner.temperature ")
 
 
@@ -556,3 +561,64 @@ def test_a_checkpoint_is_frozen():
     with pytest.raises(AttributeError):
         make_checkpoint().step = 4
     assert replace(make_checkpoint(), step=4).step == 4
+
+
+def test_an_error_of_the_disk_comes_out_of_torch_as_what_it_is(tmp_path, monkeypatch):
+    """`torch.save` ends its archive after any error, and then complains of that instead."""
+
+    class Full:
+        def __init__(self, file):
+            self.file, self.left = file, 3000
+
+        def write(self, content):
+            self.left -= len(content)
+            if self.left < 0:
+                raise FULL
+            return self.file.write(content)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda content, file: save(content, Full(file)))
+    with pytest.raises(OSError, match="No space left on device"):
+        save_checkpoint(tmp_path, make_checkpoint())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+class TestNothingThatIsNotFiniteIsSaved:
+    """What could not be read again, or not trained on from, takes no good file's place."""
+
+    def assert_refused(self, folder, checkpoint, what):
+        save_checkpoint(folder, make_checkpoint(step=1, seed=1))
+        with pytest.raises(NonFiniteError) as caught:
+            save_checkpoint(folder, checkpoint)
+        assert str(caught.value) == f"{folder / 'checkpoints' / 'step-00000003.pt'} is not written: {what}"
+        with pytest.raises(NonFiniteError, match="is not written: "):
+            write_checkpoint(folder / "other.pt", checkpoint)
+        assert load_checkpoint(folder).step == 1
+        assert len([path for path in folder.rglob("*") if path.is_file()]) == 2
+
+    @pytest.mark.parametrize("number", [math.nan, math.inf])
+    def test_in_the_model(self, tmp_path, number):
+        checkpoint = make_checkpoint()
+        checkpoint.model["head.out_proj.bias"][1] = number
+        self.assert_refused(tmp_path, checkpoint, "tensor head.out_proj.bias holds NaN or plus infinity")
+
+    def test_minus_infinity_where_it_means_nothing(self, tmp_path):
+        checkpoint = make_checkpoint()
+        checkpoint.model["executor.token_emb.weight"][1] = -math.inf
+        what = "holds minus infinity, which only a planner's logits and a head's biases may"
+        self.assert_refused(tmp_path, checkpoint, f"tensor executor.token_emb.weight {what}")
+
+    @pytest.mark.parametrize("number", [math.nan, math.inf])
+    def test_in_the_state_of_training(self, tmp_path, number):
+        moments = {"exp_avg": torch.zeros(3), "exp_avg_sq": torch.tensor([1.0, number])}
+        checkpoint = make_checkpoint(training={"optimizer": {"state": {4: moments}}, "rng": {"cuda": []}})
+        what = "training.optimizer.state.4.exp_avg_sq holds NaN or plus infinity"
+        self.assert_refused(tmp_path, checkpoint, what)
+
+    def test_beliefs_may_be_impossible(self, tmp_path):
+        carried = {"log_belief": torch.tensor([[0.0, -math.inf]])}
+        save_checkpoint(tmp_path, make_checkpoint(training={"carried": carried}))
+        assert identical(load_checkpoint(tmp_path).training, {"carried": carried})

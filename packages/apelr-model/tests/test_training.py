@@ -235,14 +235,14 @@ class TestNonFinite:
         trainer.train_step(batches(1))
         with torch.no_grad():
             trainer.model.head.out_proj.bias[0] = math.nan
-        message = r"^loss term nll is nan at step 2; no parameter was changed$"
+        message = r"^loss term nll is nan at step 2; no parameter was changed; the learning rate was "
         self.assert_untouched(trainer, batches(2), NonFiniteError, message)
 
     def test_a_nan_in_one_term_alone_names_that_term(self, device, batches):
         trainer = make_trainer(device)
         with torch.no_grad():
             trainer.model.planner.recognizer.bias[0] = math.nan
-        message = r"^loss term chunk_post_kl is nan at step 0; no parameter was changed$"
+        message = r"^loss term chunk_post_kl is nan at step 0; no parameter was changed; the learning rate was "
         self.assert_untouched(trainer, batches(0), NonFiniteError, message)
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -251,7 +251,7 @@ class TestNonFinite:
         trainer = make_trainer(device, grad_clip=clip)
         trainer.train_step(batches(0))
         trainer.model.head.state_proj.weight.register_hook(lambda gradient: gradient * value)
-        message = rf"^the gradient's norm is {value} at step 1; no parameter was changed$"
+        message = rf"^the gradient's norm is {value} at step 1, with every loss term finite; no parameter was changed; "
         self.assert_untouched(trainer, batches(1), NonFiniteError, message.replace("inf", "(inf|nan)"))
 
     def test_an_impossible_target_stops(self, device, batches):
@@ -271,6 +271,91 @@ class TestNonFinite:
         refused.train_step(batches(1))
         plain.train_step(batches(1))
         assert_identical(refused.model.state_dict(), plain.model.state_dict())
+
+
+class TestSkipping:
+    """`skip_non_finite`: steps without finite numbers are left out, at most so many in a row."""
+
+    def broken_at(self, trainer, *steps):
+        """The gradient of these steps (0 is the first) is NaN."""
+        trainer.model.head.state_proj.weight.register_hook(
+            lambda gradient: gradient * (math.nan if trainer.step in steps else 1)
+        )
+        return trainer
+
+    def test_a_skipped_step_changes_no_parameter_and_says_why(self, device, batches):
+        trainer = self.broken_at(make_trainer(device, skip_non_finite=1), 1)
+        trainer.train_step(batches(0))
+        before = copy.deepcopy((trainer.model.state_dict(), trainer.optimizer.state_dict()["state"]))
+        report = trainer.train_step(batches(1))
+        assert_identical((trainer.model.state_dict(), trainer.optimizer.state_dict()["state"]), before)
+        reason = "the gradient's norm is nan at step 1, with every loss term finite; no parameter was changed"
+        assert report.skipped == f"{reason}; the learning rate was {report.learning_rate:.3g}"
+        assert report.step == trainer.step == 2
+        assert math.isnan(report.loss)
+        assert report.terms == {}
+        assert trainer.train_step(batches(2)).skipped is None
+        assert trainer.skipped == 0
+
+    @pytest.mark.parametrize("limit", [1, 2, 3])
+    def test_one_more_in_a_row_stops(self, device, batches, limit):
+        trainer = self.broken_at(make_trainer(device, skip_non_finite=limit), 0, *range(2, 12))
+        for step in range(limit + 2):
+            trainer.train_step(batches(step))
+        assert trainer.skipped == limit
+        message = rf"at step {limit + 2}, .*; the {limit} step\(s\) before it were skipped for the like$"
+        with pytest.raises(NonFiniteError, match=message):
+            trainer.train_step(batches(limit + 2))
+        assert all(bool(tensor.isfinite().all()) for tensor in trainer.model.state_dict().values())
+
+    def test_a_nan_loss_is_skipped_and_rows_begin_afresh(self, make_model, make_batch):
+        model = make_model()
+        trainer = Trainer(model, OptimConfig(skip_non_finite=1), ALL)
+        batch = make_batch([5, 3])._replace(continues=torch.tensor([True, True]))
+        trainer.train_step(batch)
+        assert trainer.carried.state is not None
+        kept = model.planner.initial_logits.detach().clone()
+        with torch.no_grad():
+            model.planner.initial_logits[0] = math.nan
+        report = trainer.train_step(batch._replace(continues=torch.tensor([False, True])))
+        assert report.skipped.startswith("loss term nll is nan at step 1; no parameter was changed; ")
+        assert trainer.carried.state is None
+        with torch.no_grad():
+            model.planner.initial_logits.copy_(kept)
+        assert trainer.train_step(batch).skipped is None
+
+    def test_the_count_goes_on_after_a_resumption(self, device, batches):
+        whole = self.broken_at(make_trainer(device, skip_non_finite=2), 1, 2, 3)
+        for step in range(2):
+            whole.train_step(batches(step))
+        resumed = self.broken_at(make_trainer(device, seed=1, skip_non_finite=2), 1, 2, 3)
+        resumed.load_state_dict(copy.deepcopy(whole.state_dict()))
+        for trainer in (whole, resumed):
+            trainer.train_step(batches(2))
+            with pytest.raises(NonFiniteError, match="the 2 step"):
+                trainer.train_step(batches(3))
+        assert_identical(resumed.model.state_dict(), whole.model.state_dict())
+
+    def test_another_run_begins_to_count_anew(self, device, batches):
+        trainer = self.broken_at(make_trainer(device, skip_non_finite=1), 0)
+        trainer.train_step(batches(0))
+        other = make_trainer(device)
+        other.load_state_dict(copy.deepcopy(trainer.state_dict()), restore_rng=False)
+        assert other.skipped == 0
+
+    @pytest.mark.parametrize("stored", [-1, 1.0, "2", True, None])
+    def test_a_count_that_is_none_is_refused(self, device, stored):
+        trainer = make_trainer(device)
+        state = {**trainer.state_dict(), "skipped": stored}
+        with pytest.raises(CheckpointError, match="the number of skipped steps must be a whole number >= 0, got "):
+            trainer.load_state_dict(state)
+
+    def test_a_state_from_before_it_was_counted(self, device):
+        trainer = make_trainer(device)
+        state = trainer.state_dict()
+        del state["skipped"]
+        trainer.load_state_dict(state)
+        assert trainer.skipped == 0
 
 
 class TestSteps:

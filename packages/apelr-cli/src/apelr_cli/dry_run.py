@@ -61,6 +61,7 @@ def describe_run(
         yield f"starts     from {origin} (warning: it is not there)"
         return
     plan = plan_run(config, folder, device, resume=resume, force=force, processes=processes)
+    yield from (f"           skipped: {line}" for line in plan.skipped)
     if plan.resumed:
         done = "is finished: nothing to do" if plan.is_finished else f"would go on from step {plan.resumed.step}"
         yield f"folder     {folder.path}: {done}"

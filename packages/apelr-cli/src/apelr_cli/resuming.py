@@ -11,37 +11,47 @@ from apelr_cli.row_feed import check_row_feed
 from apelr_cli.run_config import RunConfig, differences, to_plain
 from apelr_cli.run_folder import RunError, RunFolder
 from apelr_data import open_corpus
-from apelr_model import Checkpoint, Trainer, V2Config, check_arithmetic, load_checkpoint
+from apelr_model import (
+    Checkpoint,
+    FoundCheckpoint,
+    Trainer,
+    V2Config,
+    check_arithmetic,
+    load_checkpoint,
+    load_newest_checkpoint,
+)
 
 __all__ = ["RunPlan", "check_same_data", "plan_run", "restore", "start_from"]
 
 MOVABLE = (
     *("train.out_dir", "data.token_cache", "data.token_cache_dir", "data.reuse_token_cache"),
     *("train.num_workers", "train.prefetch_factor", "train.persistent_workers", "train.pin_memory"),
+    *("train.keep_checkpoints", "train.skip_non_finite"),
     *("train.distributed.strategy", "train.distributed.backend"),
 )
 """Between two parts of a run its folder may be moved, its ids kept elsewhere, its rows fetched otherwise or divided
-between another number of processes, which gives the same ones; nothing else may change."""
+between another number of processes, which gives the same ones, more or fewer checkpoints be kept, and steps be skipped
+at which it would have stopped; nothing else may change."""
 
 
-def find_resumed(folder: RunFolder, resume: str) -> Checkpoint | None:
+def find_resumed(folder: RunFolder, resume: str) -> FoundCheckpoint | None:
     """The checkpoint that `--resume auto|FILE` goes on from; None where auto finds no run to go on with.
 
-    Raises RunError where a FILE is not of this run folder, CheckpointError where it cannot be read.
+    Auto takes the newest that is complete. Raises RunError where a FILE is not of this run folder, CheckpointError
+    where it cannot be read, or where no checkpoint of the folder is complete.
     """
     if resume == "auto":
-        if folder.checkpoint.exists():
-            return load_checkpoint(folder.checkpoint)
-        if folder.path.is_dir() and not folder.holds_only_unstarted_run():
+        found = load_newest_checkpoint(folder.path)
+        if found is None and folder.path.is_dir() and not folder.holds_only_unstarted_run():
             folder.refuse_unless_empty()
-        return None
+        return found
     path = Path(resume)
     if folder.path.resolve() not in path.resolve().parents:
         raise RunError(
             f"--resume {path} is not in the run folder {folder.path}: name the run's folder with --out, "
             "or start a new run from this checkpoint with --set train.resume_from=FILE"
         )
-    return load_checkpoint(path)
+    return FoundCheckpoint(load_checkpoint(path), path)
 
 
 def check_same_run(checkpoint: Checkpoint, config: RunConfig) -> None:
@@ -98,6 +108,10 @@ class RunPlan(NamedTuple):
     """The checkpoint of another run whose model, optimizer and step a new run takes over."""
     is_finished: bool
     """Whether the run to go on with has nothing left to do."""
+    source: Path
+    """The file of `resumed` or `origin`, where there is one."""
+    skipped: tuple[str, ...] = ()
+    """Of each newer checkpoint of the run, why it cannot be gone on from."""
 
 
 def plan_run(
@@ -118,16 +132,19 @@ def plan_run(
     check_row_feed(config.train, device)
     open_corpus(config.data, seed=config.seed)  # looks files up; asks no network
     if resume:
-        resumed = find_resumed(folder, resume)
-        if resumed:
+        found = find_resumed(folder, resume)
+        if found:
+            resumed = found.checkpoint
             config = _with_measured_batch_size(config, resumed)
             check_same_run(resumed, config)
             check_division(config, processes)
-            return RunPlan(config, resumed, None, resumed.step >= config.train.max_steps and folder.is_finished)
+            is_finished = resumed.step >= config.train.max_steps and folder.is_finished
+            return RunPlan(config, resumed, None, is_finished, found.path, found.skipped)
     elif not force:
         folder.refuse_unless_empty()
     check_division(config, processes)
-    return RunPlan(config, None, _find_origin(config) if config.train.resume_from else None, False)
+    origin = config.train.resume_from
+    return RunPlan(config, None, _find_origin(config) if origin else None, False, Path(str(origin)))
 
 
 def _with_measured_batch_size(config: RunConfig, checkpoint: Checkpoint) -> RunConfig:

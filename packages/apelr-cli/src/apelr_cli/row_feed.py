@@ -172,5 +172,8 @@ def _leave_signals_to_the_run(worker: int) -> None:
 
     A second SIGTERM ends a worker as it ends the run; Python's own end sends one to workers that were forgotten.
     """
+    signal.set_wakeup_fd(-1)  # the run's own, which would take a worker's signal for a second one
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

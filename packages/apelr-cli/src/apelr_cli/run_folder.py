@@ -15,6 +15,7 @@ from apelr_cli.json_values import as_json
 
 __all__ = ["RunError", "RunFolder", "environment"]
 
+LOCK_NAME = "run.lock"
 OWN_FILES = {
     "checkpoint.pt": "The newest complete checkpoint: all that `sample`, `score` and `--resume` need.",
     "checkpoints": "Folder of all checkpoints, `step-<8 digits>.pt`.",
@@ -25,8 +26,9 @@ OWN_FILES = {
     "metrics.jsonl": "One JSON object a line: training steps, splits of plan states, evaluations, previews.",
     "config.yaml": "The resolved config: every key with its value.",
     "run.json": "Versions, command, device, seed, git revision, parameters and FLOPs by part, counts of the text read.",
+    LOCK_NAME: "Locked by the process that trains in the folder, so that no second one does; empty.",
 }
-"""Everything that a run writes; `--force` removes these and touches nothing else."""
+"""Everything that a run writes; `--force` removes these, but for the lock it holds, and touches nothing else."""
 
 LIBRARIES = ("apelr-cli", "apelr-data", "apelr-model", "apelr-tokenizers", "torch", "tokenizers", "numpy")
 
@@ -55,6 +57,11 @@ class RunFolder:
         """Whether the run has written its final metrics."""
         return (self.path / "metrics.json").is_file()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the file that a run holds locked is there: the folder is not gone, nor another in its place."""
+        return (self.path / LOCK_NAME).is_file()
+
     def refuse_unless_empty(self) -> None:
         """Raise RunError where the folder holds anything, or is no folder."""
         if self.path.exists() and not self.path.is_dir():
@@ -66,12 +73,13 @@ class RunFolder:
             )
 
     def holds_only_unstarted_run(self) -> bool:
-        """Whether a run died here before its first checkpoint, leaving only small files of its own."""
-        return all(child.name in OWN_FILES for child in self.path.iterdir()) and not self.checkpoint.exists()
+        """Whether a run died here before its first checkpoint, leaving only its own small files, or half of one."""
+        names = [child.name.removesuffix(".tmp") for child in self.path.iterdir()]
+        return all(name in OWN_FILES for name in names) and not self.checkpoint.exists()
 
     def clear(self) -> None:
-        """Remove the files of an earlier run, and nothing else."""
-        for name in OWN_FILES if self.writes else ():
+        """Remove the files of an earlier run, and nothing else. The lock stays: the new run holds it."""
+        for name in OWN_FILES.keys() - {LOCK_NAME} if self.writes else ():
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -79,10 +87,9 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def write_text(self, name: str, text: str) -> None:
-        """Write one small file whole or not at all."""
+        """Write one small file whole or not at all. Raises OSError, also where the run folder is gone."""
         if not self.writes:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
         temporary = self.path / f"{name}.tmp"
         try:
             with temporary.open("w", encoding="utf-8", newline="\n") as file:
@@ -113,15 +120,21 @@ class RunFolder:
             file.write(json.dumps(as_json(line), ensure_ascii=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl that are complete."""
+        """The lines of metrics.jsonl that are complete. Raises RunError where one is not what a run writes."""
         path = self.path / "metrics.jsonl"
-        if not path.is_file():
+        if not path.exists():
             return []
-        complete = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]  # U+2028 and its like are no line ends
         try:
-            return [json.loads(line) for line in complete]
-        except ValueError as error:
+            complete = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]  # U+2028 ends no line
+            lines = [json.loads(line) for line in complete]
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error.strerror}; remove it to go on") from error
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path} holds a line that is not JSON; remove it to go on: {error}") from error
+        for number, line in enumerate(lines, 1):
+            if not (isinstance(line, dict) and type(line.get("step")) is int and isinstance(line.get("kind"), str)):
+                raise RunError(f"{path} holds a line without step and kind, line {number}; remove the file to go on")
+        return lines
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop metrics of later steps, and a broken last line: a resumed run writes them again."""

@@ -38,6 +38,8 @@ class TrainLoop(OptimConfig):
     """Tokens of a preview."""
     save_interval: int = 200
     """Steps between two checkpoints; there is always one at step 0 and one at the end."""
+    keep_checkpoints: int | None = None
+    """Checkpoints that stay: so many of the newest, and beside them the best by validation NLL; null for all."""
     resume_from: str | None = None
     """Checkpoint or run folder that a new run starts from: model, optimizer and step go on under this config."""
     num_workers: int = 0
@@ -67,6 +69,12 @@ class TrainLoop(OptimConfig):
             ),
             ("val_batches", self.val_batches, "null or >= 1", self.val_batches is None or self.val_batches >= 1),
             ("preview_interval", self.preview_interval, ">= 0", self.preview_interval >= 0),
+            (
+                "keep_checkpoints",
+                self.keep_checkpoints,
+                "null or >= 2: one that is whole, whatever becomes of the other",
+                self.keep_checkpoints is None or self.keep_checkpoints >= 2,
+            ),
             ("resume_from", self.resume_from, "null or a checkpoint", self.resume_from != ""),
             ("num_workers", self.num_workers, ">= 0", self.num_workers >= 0),
             (

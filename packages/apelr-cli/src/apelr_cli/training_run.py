@@ -11,23 +11,21 @@ import torch
 
 from apelr_cli.reporting import Reporter
 from apelr_cli.row_feed import WaitingTime, worker_errors
-from apelr_cli.run_config import RunConfig, to_plain, to_yaml
+from apelr_cli.run_checkpoints import RunCheckpoints
+from apelr_cli.run_config import RunConfig, to_yaml
 from apelr_cli.run_description import describe_part, describe_start
 from apelr_cli.run_folder import RunFolder
 from apelr_cli.signals import StopRequest, StopTraining
 from apelr_cli.training_data import TrainingData
 from apelr_cli.training_diagnostics import planner_diagnostics_of_run
 from apelr_model import (
-    Checkpoint,
     Evaluation,
-    NonFiniteError,
     SamplingSettings,
     StepReport,
     TokenBatch,
     Trainer,
     evaluate,
     generate,
-    save_checkpoint,
 )
 
 __all__ = ["TrainingRun"]
@@ -53,21 +51,25 @@ class TrainingRun:
         self.stop = stop
         self.world = trainer.world
         self.waiting = WaitingTime()
-        self._saved_step: int | None = None
-        self._tokenizer_text = data.tokenizer.to_text()
-        self._data_identity = data.identity()  # a digest of all tokens: once a run, not once a save
+        self.checkpoints = RunCheckpoints(config, trainer, data, folder)
+        stop.on_save = self._save_now
 
     def begin(self) -> None:
         """Write the small files and the checkpoint of the step a new run starts at."""
         self.folder.write_text("config.yaml", to_yaml(self.config))
-        self.folder.write_text("tokenizer.json", self._tokenizer_text)
+        self.folder.write_text("tokenizer.json", self.checkpoints.tokenizer_text)
         self.folder.write_json("run.json", describe_start(self.config, self.trainer, self.data))
-        self.save()
+        self.checkpoints.save()
 
-    def take_up(self) -> None:
-        """Go on in a folder whose newest checkpoint has just been loaded."""
-        self._saved_step = self.trainer.step
+    def take_up(self, *, mend: bool) -> None:
+        """Go on in a folder one of whose checkpoints has just been loaded.
+
+        With `mend` newer ones are damaged: what was loaded is saved again, so that checkpoint.pt is whole.
+        """
         self.folder.forget_metrics_after(self.trainer.step)
+        self.checkpoints.took_up(self.folder.metrics())
+        if mend:
+            self.checkpoints.save()
         about = self.folder.read_json("run.json")
         continued = [*about.get("continued", []), {"step": self.trainer.step, **describe_part(self.trainer)}]
         self.folder.write_json("run.json", {**about, "continued": continued})
@@ -78,16 +80,15 @@ class TrainingRun:
         Raises StopTraining after a signal, with a checkpoint of the last finished step written.
         """
         try:
-            with worker_errors():
+            with worker_errors(), self.checkpoints.named_in_errors():
                 self._evaluate_if_missed()
                 self._train()
                 return self._finish()
         except StopTraining as stopped:
             if stopped.at_safe_point:
-                self.save_if_new()
+                with self.checkpoints.named_in_errors():
+                    self.checkpoints.save_if_new()
             raise
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{error}; the newest checkpoint is of step {self._saved_step}") from error
         finally:
             self.data.close()
 
@@ -101,7 +102,7 @@ class TrainingRun:
                 self._log(report, text_bytes)
                 self._log_splits(report)
                 if report.step % train.save_interval == 0 or report.step == train.max_steps:
-                    self.save()
+                    self.checkpoints.save()
                 if report.step % train.eval_interval == 0 and report.step < train.max_steps:
                     self._evaluate()
                 if train.preview_interval and report.step % train.preview_interval == 0:
@@ -116,26 +117,6 @@ class TrainingRun:
         self.waiting.step_ends()
         return report, text_bytes
 
-    def save(self) -> None:
-        """Write a checkpoint of the trainer as it stands, by one process; all go on when it is complete."""
-        state = self.trainer.state_dict()
-        model = state.pop("model")
-        step = state.pop("step")
-        checkpoint = Checkpoint(
-            model_config=self.trainer.model.config,
-            vocab_size=self.trainer.model.vocab_size,
-            step=step,
-            model=model,
-            training={**state, "data": self._data_identity},
-            tokenizer=self._tokenizer_text,
-            tokenizer_fingerprint=self.data.tokenizer.fingerprint,
-            run_config=to_plain(self.config),
-        )
-        if self.world.is_first:
-            save_checkpoint(self.folder.path, checkpoint)
-        self.world.wait()
-        self._saved_step = step
-
     def _by_the_first(self, work: Callable[[], None]) -> None:
         """What one process does for all, while the others wait; a signal ends it, and then all stop."""
         if self.world.is_first:
@@ -143,12 +124,16 @@ class TrainingRun:
                 work()
         self.stop.check()
 
-    def save_if_new(self) -> None:
-        """Write a checkpoint unless the newest one is of this step already."""
-        if self._saved_step != self.trainer.step:
-            self.save()
+    def _save_now(self) -> None:
+        """A signal has asked for a checkpoint."""
+        self.checkpoints.save_if_new()
+        self.reporter.say(f"step {self.trainer.step}/{self.reporter.max_steps}  saved, as asked")
 
     def _log(self, report: StepReport, text_bytes: int) -> None:
+        if report.skipped:
+            self.reporter.say(f"step {report.step}/{self.reporter.max_steps}  skipped: {report.skipped}")
+            self.folder.append_metrics({"kind": "skipped", "step": report.step, "reason": report.skipped})
+            return
         if report.step % self.config.train.log_interval and report.step != self.config.train.max_steps:
             return
         nll = report.terms["nll"]
@@ -188,6 +173,7 @@ class TrainingRun:
 
     def _evaluate(self) -> None:
         found = self._evaluation(self.config.train.val_batches)
+        self.checkpoints.evaluated(found.nll)
         self.reporter.evaluation(self.trainer.step, found)
         self.folder.append_metrics({"kind": "validation", "step": self.trainer.step, **found._asdict()})
 
@@ -226,6 +212,7 @@ class TrainingRun:
         references = self.data.references()
         report = planner_diagnostics_of_run(self.config, self.trainer.model, self.data, self.reporter, self.stop)
         self.folder.write_json("planner_eval.json", {"step": self.trainer.step, **report})
+        skipped = sum(line["kind"] == "skipped" for line in self.folder.metrics())
         self.folder.append_metrics({"kind": "final", "step": self.trainer.step, **found._asdict()})
         content: Mapping[str, Any] = {
             "step": self.trainer.step,
@@ -233,10 +220,13 @@ class TrainingRun:
             "tokenizer_lossless": self.data.tokenizer.lossless,
             "references_bits_per_byte": references,
             "waiting_for_rows": self.waiting.share,
+            "skipped_steps": skipped,
             "final_evaluation_seconds": round(time.monotonic() - started, 3),
         }
         self.folder.write_json("metrics.json", content)
         self.reporter.say(f"waited for rows {self.waiting.share:.2%} of the time of the training steps")
+        if skipped:
+            self.reporter.say(f"skipped {skipped} of {self.trainer.step} steps: a loss term or gradient was not finite")
         for name, bits in references.items():
             self.reporter.say(f"for comparison, the same text: {name} {bits:.3f} bits/byte")
 

@@ -1,7 +1,6 @@
 """Setting a run up in reading order: folder, checkpoint, tokenizer, data, model, trainer; then the loop."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -15,6 +14,7 @@ from apelr_cli.reporting import Reporter
 from apelr_cli.resuming import RunPlan, check_same_data, plan_run, restore, start_from
 from apelr_cli.run_config import RunConfig, to_yaml
 from apelr_cli.run_folder import RunFolder
+from apelr_cli.run_lock import RunLock
 from apelr_cli.signals import StopRequest, StopTraining
 from apelr_cli.training_data import TrainingData, arrange_rows, training_rows
 from apelr_cli.training_run import TrainingRun
@@ -40,24 +40,48 @@ def train_run(
     0: finished; 128 + signal: stopped and saved. Raises ValueErrors with one line for what the user can mend.
     """
     world = World() if world is None else world
+    with RunLock(folder.path) as lock:
+        if (resume or force) and world.is_first:
+            lock.take_if_used()
+        return _train_alone(config, folder, device, lock, world, resume=resume, force=force, quiet=quiet)
+
+
+def _train_alone(
+    config: RunConfig,
+    folder: RunFolder,
+    device: torch.device,
+    lock: RunLock,
+    world: World,
+    *,
+    resume: str | None,
+    force: bool,
+    quiet: bool,
+) -> int:
+    """`train_run`; the first process takes the lock before anything is written."""
     plan = plan_run(config, folder, device, resume=resume, force=force, processes=world.size)
     config = plan.config
     first_step = plan.resumed.step if plan.resumed else plan.origin.step if plan.origin else 0
-    check_same(world, "config and checkpoint", f"step {first_step}\n{to_yaml(config)}")  # before any is written
+    check_same(
+        world, "config and checkpoint", f"step {first_step}\n{plan.skipped}\n{to_yaml(config)}"
+    )  # before any is written
     reporter = Reporter(max_steps=config.train.max_steps, first_step=first_step, quiet=quiet or not world.is_first)
     if plan.is_finished:
         reporter.say(f"{folder.path} is finished (step {first_step}); nothing to do")
         return 0
     if resume and not plan.resumed:
         reporter.say(f"no checkpoint in {folder.path}: starting afresh")
+    for line in plan.skipped:
+        reporter.say(f"warning: skipped a checkpoint: {line}")
     with StopRequest(world.largest) as stop:
         try:
             run = _set_up(config, folder, device, plan, reporter, stop, world)
+            if world.is_first:
+                lock.take()
             if force:
                 folder.clear()
             with reporter:
                 stop.deferred = True
-                run.take_up() if plan.resumed else run.begin()
+                run.take_up(mend=bool(plan.skipped)) if plan.resumed else run.begin()
                 run.run()
         except StopTraining as stopped:
             saved = f"; go on with --resume auto --out {folder.path}" if folder.checkpoint.exists() else ""
@@ -78,10 +102,9 @@ def _set_up(
 ) -> TrainingRun:
     """Everything a run needs before its first file is written."""
     source = plan.resumed or plan.origin
-    origin_path = Path(str(config.train.resume_from))
     tokenizer = None
     if source:
-        found = find_tokenizer(source, folder.checkpoint if plan.resumed else origin_path)
+        found = find_tokenizer(source, plan.source)
         tokenizer = found.tokenizer
         for notice in (*source.notices, *source.training_notices):
             reporter.say(f"warning: {notice}")
@@ -106,7 +129,7 @@ def _set_up(
         reporter.say(f"resuming {folder.path} at step {trainer.step}")
     elif plan.origin:
         changed = start_from(trainer, plan.origin, config)
-        reporter.say(f"starting from {origin_path} at step {trainer.step}; the config differs in {len(changed)} keys")
+        reporter.say(f"starting from {plan.source} at step {trainer.step}; the config differs in {len(changed)} keys")
         for line in changed:
             reporter.say(f"  {line}")
     return TrainingRun(config, trainer, data, folder, reporter, stop)

@@ -121,6 +121,7 @@ def test_a_run_writes_every_file(train: Train, tmp_path: Path) -> None:
         "planner_eval.json",
         "config.yaml",
         "run.json",
+        "run.lock",
     }
     steps = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert steps == [f"step-{step:08d}.pt" for step in (0, 3, 6, 8)]

@@ -19,6 +19,7 @@ from apelr_model.head_config import DenseHeadConfig, FactorizedHeadConfig
 from apelr_model.likelihood import MeanNLL, mean_nll
 from apelr_model.lookahead import PlanForecast
 from apelr_model.lookahead_skill import ForecastSkill, LookaheadSkill, lookahead_skill
+from apelr_model.newest_checkpoint import FoundCheckpoint, load_newest_checkpoint
 from apelr_model.plain_forms import plain_forms
 from apelr_model.plan_matching import (
     PlanComparison,
@@ -67,6 +68,7 @@ __all__ = [
     "FactorizedHeadConfig",
     "FilterResult",
     "ForecastSkill",
+    "FoundCheckpoint",
     "GRUConfig",
     "GeneratedToken",
     "GoldChunks",
@@ -130,6 +132,7 @@ __all__ = [
     "forecast",
     "generate",
     "load_checkpoint",
+    "load_newest_checkpoint",
     "lookahead_skill",
     "match_states",
     "matched_transition_distance",

@@ -9,6 +9,7 @@ import os
 import platform
 import secrets
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,9 +25,11 @@ from apelr_model.checkpoint_checks import (
     FORMAT,
     FORMAT_VERSION,
     check_content,
+    check_finite,
     compare_tensors,
     expected_tensors,
 )
+from apelr_model.checkpoint_files import LATEST_NAME, remove_old_checkpoints, step_path
 from apelr_model.config import ModelConfig
 from apelr_model.errors import CheckpointError
 from apelr_model.plain_pickle import check_pickle
@@ -35,8 +38,6 @@ from apelr_model.prototype import RecordedTokenizer, is_prototype, read_prototyp
 from apelr_model.shown import one_line, shown_names
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
-
-LATEST_NAME = "checkpoint.pt"
 
 
 def _library_versions() -> dict[str, str]:
@@ -85,18 +86,21 @@ class Checkpoint:
         return model.to(device)
 
 
-def save_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Path:
+def save_checkpoint(
+    run_dir: Path, checkpoint: Checkpoint, *, keep: int | None = None, validation_nll: Mapping[int, float] | None = None
+) -> Path:
     """Write `run_dir/checkpoints/step-<8 digits>.pt`, then make `run_dir/checkpoint.pt` the same file; its path.
 
     Temporary name, flush to disk, checksum, rename, folder flush: at any instant every name holds a complete
-    checkpoint or none. Where anything fails (OSError; CheckpointError where what reached the disk is damaged) the
-    temporary file is removed and older files are intact.
+    checkpoint or none. Where anything fails the temporary file is removed and older files are intact: OSError,
+    NonFiniteError for a state with NaN or infinity, CheckpointError where what reached the disk is damaged. Then, where
+    `keep` is a number (>= 2), older files are removed but the `keep` newest, this one counted in, and the one with the
+    lowest of `validation_nll`, by step.
     """
-    folder = run_dir / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{checkpoint.step:08d}.pt"
+    path = step_path(run_dir, checkpoint.step)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".pt.tmp")
-    for left in folder.glob("step-*.pt.tmp"):  # by a killed save, maybe as a second name of a complete file
+    for left in path.parent.glob("step-*.pt.tmp"):  # by a killed save, maybe as a second name of a complete file
         left.unlink()
     try:
         _write(path, temporary, checkpoint)
@@ -105,6 +109,8 @@ def save_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Path:
         flush_folder(run_dir)
     finally:
         temporary.unlink(missing_ok=True)
+    if keep is not None:
+        remove_old_checkpoints(run_dir, checkpoint.step, keep, validation_nll or {})
     return path
 
 
@@ -112,7 +118,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write one checkpoint file under any name, in place of what is there; complete or not at all, as a save is.
 
     It names the versions of the libraries that write it, whatever `checkpoint` was read from. Raises OSError;
-    CheckpointError where what reached the disk is damaged.
+    NonFiniteError for a state with NaN or infinity; CheckpointError where what reached the disk is damaged.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
@@ -122,9 +128,13 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _write(path: Path, temporary: Path, checkpoint: Checkpoint) -> None:
-    """Write and verify under the temporary name, then give the file its own."""
+    """Write and verify under the temporary name, then give the file its own. Nothing is begun that holds NaN."""
+    check_finite(checkpoint.model, checkpoint.training, f"{path} is not written")
     with temporary.open("wb") as file:
-        torch.save(_to_content(checkpoint), file)
+        try:
+            torch.save(_to_content(checkpoint), file)
+        except RuntimeError as error:  # torch ends its archive even after an error of the disk, and fails once more
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         file.flush()
         os.fsync(file.fileno())
     try:

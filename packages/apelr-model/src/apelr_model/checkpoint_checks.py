@@ -11,7 +11,7 @@ from torch import Tensor
 
 from apelr_model.build import build_model
 from apelr_model.config import ModelConfig
-from apelr_model.errors import CheckpointError
+from apelr_model.errors import CheckpointError, NonFiniteError
 from apelr_model.plain_config import LARGEST_NUMBER, MODEL_VERSIONS, config_from_plain
 from apelr_model.policy import temperature_rule
 from apelr_model.shown import shown, shown_names
@@ -20,6 +20,7 @@ __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
     "check_content",
+    "check_finite",
     "check_tensor",
     "compare_tensors",
     "expected_tensors",
@@ -155,6 +156,27 @@ def check_tensor(name: str, tensor: object, shape: Sequence[int], where: str) ->
         _, value, rule, holds = temperature_rule(name, float(tensor))
         if not holds:
             raise CheckpointError(f"{where}: tensor {name} must be {rule}, got {value!r}")
+
+
+def check_finite(model: Mapping[str, Tensor], training: object, where: str) -> None:
+    """Raise NonFiniteError, naming `where` and the tensor, for numbers that no checkpoint may hold.
+
+    In the model those that could not be read again; in the state of training NaN and plus infinity. A belief may hold
+    minus infinity.
+    """
+    for name, tensor in model.items():
+        try:
+            check_tensor(name, tensor, tensor.shape, where)
+        except CheckpointError as error:
+            raise NonFiniteError(str(error)) from error
+    left = [("training", training)]
+    while left:
+        name, value = left.pop()
+        if isinstance(value, dict | list):
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            left.extend((f"{name}.{key}", each) for key, each in pairs)
+        elif isinstance(value, Tensor) and bool(value.isnan().any() or value.isposinf().any()):
+            raise NonFiniteError(f"{where}: {name} holds NaN or plus infinity")
 
 
 def check_plain(value: object, where: str, *, tensors: bool = False) -> None:

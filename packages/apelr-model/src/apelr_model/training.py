@@ -1,5 +1,6 @@
 """One optimizer step after another, and nothing else: no disk, no printing, no clock."""
 
+import math
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from apelr_model.precision import check_arithmetic, matrix_products
 from apelr_model.random_numbers import random_states, restore_random_states
 from apelr_model.step_loss import MicroBatch, StepLoss
 from apelr_model.training_config import LossWeights, OptimConfig
-from apelr_model.training_state import check_training_state, read_carried_plan, read_splits
+from apelr_model.training_state import check_training_state, read_carried_plan, read_skipped, read_splits
 from apelr_model.world import World
 
 __all__ = ["StepReport", "Trainer"]
@@ -45,6 +46,8 @@ class StepReport(NamedTuple):
     """[K] mean probability of each plan state after a target, over the step's rows."""
     splits: tuple[PlanSplit, ...] = ()
     """Plan states that were given up after the step for copies of others (`split_interval`)."""
+    skipped: str | None = None
+    """Why no parameter was changed (`skip_non_finite`): then there are no terms, and the other figures are NaN."""
 
 
 class Trainer:
@@ -74,6 +77,7 @@ class Trainer:
         self.optimizer = build_optimizer(model, optim)
         self.scaler = torch.amp.GradScaler(device, enabled=optim.precision == "fp16")
         self.step = 0
+        self.skipped = 0  # steps in a row, up to now
         self.splits = PlanSplits(model, optim.split_interval, optim.max_steps) if optim.split_interval else None
         self.carried = CarriedPlan()
         self.world = World() if world is None else world
@@ -83,11 +87,12 @@ class Trainer:
     def train_step(self, batch: TokenBatch) -> StepReport:
         """Update the parameters once from all rows of `batch`, in `grad_accum_steps` micro-batches.
 
-        NLL and every per-target or per-chunk mean are those of the full batch, and of all processes' batches
-        together; gradients are summed over the processes once a step. Raises NonFiniteError before
-        the parameters change where a term or the gradient is NaN or infinite (under fp16 the scaler instead
-        skips the step and lowers its scale, which is how it finds its scale). Matrix products are as exact as the
-        optimizer's configuration says within a step, and nowhere else.
+        NLL and every per-target or per-chunk mean are those of the full batch, and of all processes' batches together;
+        gradients are summed over the processes once a step. Where a term or the gradient is NaN or infinite, in any
+        process, the parameters stay as they are: the step is skipped, and rows that would go on from it begin afresh;
+        after `skip_non_finite` such steps in a row NonFiniteError is raised. (Under fp16 the scaler looks after the
+        gradient: it skips the step and lowers its scale, which is how it finds its scale.) Matrix products are as exact
+        as the optimizer's configuration says within a step, and nowhere else.
         """
         with matrix_products(self.optim), self.world.needing_all():
             return self._step(batch)
@@ -100,11 +105,15 @@ class Trainer:
         self.model.set_schedule(self.step, self.optim.max_steps)
         self.optimizer.zero_grad(set_to_none=True)
         totals = self._totals(batch)
-        made = self._accumulate(batch, totals)
-        norm = self._clip()
-        if not self.scaler.is_enabled() and not bool(torch.isfinite(norm)):
-            self.optimizer.zero_grad(set_to_none=True)
-            raise NonFiniteError(f"the gradient's norm is {float(norm)} at step {self.step}; no parameter was changed")
+        try:
+            made = self._accumulate(batch, totals)
+            norm = self._clip()
+            if not self.scaler.is_enabled() and not bool(torch.isfinite(norm)):
+                reason = f"the gradient's norm is {float(norm)} at step {self.step}, with every loss term finite"
+                raise NonFiniteError(f"{reason}; no parameter was changed")
+        except NonFiniteError as error:
+            return self._skip(error, rate, totals.targets)
+        self.skipped = 0
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
@@ -149,6 +158,19 @@ class Trainer:
         self.carried.keep_after(batch, after)
         return made
 
+    def _skip(self, error: NonFiniteError, rate: float, targets: int) -> StepReport:
+        """Leave the step out, where it may be. Raises NonFiniteError where too many have been."""
+        self.optimizer.zero_grad(set_to_none=True)
+        reason = f"{error}; the learning rate was {rate:.3g}"
+        if self.skipped >= self.optim.skip_non_finite:
+            before = f"; the {self.skipped} step(s) before it were skipped for the like" if self.skipped else ""
+            raise NonFiniteError(f"{reason}{before}") from error
+        self.skipped += 1
+        self.step += 1
+        self.model.set_schedule(self.step, self.optim.max_steps)
+        self.carried = CarriedPlan()
+        return StepReport(self.step, math.nan, {}, rate, math.nan, targets, (), skipped=reason)
+
     def _clip(self) -> Tensor:
         self.scaler.unscale_(self.optimizer)
         limit = self.optim.grad_clip if self.optim.grad_clip > 0 else float("inf")
@@ -165,6 +187,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
+            "skipped": self.skipped,
             "rng": random_states(self.model.device, self.world),
             "carried": None if carried is None else carried._asdict(),
             "splits": None if self.splits is None else self.splits.state_dict(),
@@ -184,6 +207,7 @@ class Trainer:
         stored = state.get("carried") if restore_rng else None
         carried = read_carried_plan(stored, self.model.planner.initial_state(1), "the checkpoint")
         splits = read_splits(state.get("splits") if restore_rng else None, self.splits, "the checkpoint")
+        skipped = read_skipped(state.get("skipped", 0) if restore_rng else 0, "the checkpoint")
         self.model.load_state_dict(state["model"], strict=True)
         own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         groups = [{**stored, **values} for stored, values in zip(state["optimizer"]["param_groups"], own, strict=True)]
@@ -191,6 +215,7 @@ class Trainer:
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
+        self.skipped = skipped
         self.carried = CarriedPlan(carried).of(self.world)
         if self.splits is not None and splits is not None:
             self.splits.record, self.splits.state = splits

@@ -131,6 +131,9 @@ class OptimConfig:
     """AdamW weight decay, on matrices only: biases, embeddings of the plan and the planner's logits have none."""
     grad_clip: float = 1.0
     """Largest gradient norm; a longer gradient is scaled down to it. 0 switches clipping off."""
+    skip_non_finite: int = 0
+    """Steps in a row that may be skipped because a loss term or the gradient is NaN or infinite; one more, and the run
+    stops. 0 stops at the first."""
     max_steps: int = 1000
     """Optimizer steps of the whole run."""
     grad_accum_steps: int = 1
@@ -168,6 +171,7 @@ class OptimConfig:
             ("min_lr_ratio", self.min_lr_ratio, "between 0 and 1", 0 <= self.min_lr_ratio <= 1),
             ("weight_decay", self.weight_decay, ">= 0 and finite", 0 <= self.weight_decay < INFINITY),
             ("grad_clip", self.grad_clip, ">= 0 and finite", 0 <= self.grad_clip < INFINITY),
+            ("skip_non_finite", self.skip_non_finite, ">= 0", self.skip_non_finite >= 0),
             ("max_steps", self.max_steps, ">= 1", self.max_steps >= 1),
             ("grad_accum_steps", self.grad_accum_steps, ">= 1", self.grad_accum_steps >= 1),
             (

@@ -11,7 +11,7 @@ from apelr_model.plan_splits import PlanRecord, PlanSplits, SplitState
 from apelr_model.plan_state import PlanState
 from apelr_model.shown import shown, shown_names
 
-__all__ = ["check_training_state", "read_carried_plan", "read_splits"]
+__all__ = ["check_training_state", "read_carried_plan", "read_skipped", "read_splits"]
 
 TRAINING_TYPES: dict[str, type] = {"optimizer": dict, "scaler": dict, "rng": dict}
 """What the training state must hold; a run may keep more beside it."""
@@ -95,6 +95,13 @@ def read_splits(stored: object, own: PlanSplits | None, where: str) -> tuple[Pla
         raise CheckpointError(f"{where}: what its plan states are worth does not fit the model")
     record = PlanRecord(found["scores"], found["usage"]) if "usage" in found else None
     return record, SplitState(found["twins"], found["tried"])
+
+
+def read_skipped(stored: object, where: str) -> int:
+    """How many steps in a row were skipped last. Raises CheckpointError, naming `where`, for anything but a count."""
+    if type(stored) is not int or stored < 0:
+        raise CheckpointError(f"{where}: the number of skipped steps must be a whole number >= 0, got {shown(stored)}")
+    return stored
 
 
 def _check_rng(stored: Mapping[Any, Any], where: str) -> None:

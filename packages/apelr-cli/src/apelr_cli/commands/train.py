@@ -45,7 +45,8 @@ def train(
     """Train a model as a config file says.
 
     Writes checkpoints, the tokenizer, metrics and the resolved config into the run folder (runs/<config name>
-    unless told otherwise). Ctrl-C and SIGTERM save a checkpoint and leave with exit code 130 and 143.
+    unless told otherwise). Ctrl-C and SIGTERM save a checkpoint and leave with exit code 130 and 143; a second one
+    leaves at once. SIGUSR1 saves a checkpoint, and the run goes on.
     """
     from apelr_cli.launch import check_launch, find_launch
 

@@ -1,0 +1,193 @@
+"""Runs of the `apelr` command with a fault at one of the changes that they make to the disk.
+
+A program: it reads jobs from standard input, one JSON object a line, and answers each in one line. Every job is a fork
+of it, so that libraries are imported once. Opening for writing, writing, flushing to disk, renaming, linking, removing
+and making folders are counted where they concern the folders to watch; nothing of `apelr` itself is changed.
+"""
+
+import builtins
+import errno
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+NEW_FILE = set("wax+")
+
+
+class Faults:
+    """Counts the changes to the disk below `watched`, notes them, and does what is asked for at one of them.
+
+    `fault` has `do` and, of the changes that count, `at`, the number of one (1 is the first); where it has `kind` or
+    `name`, only those count whose kind is that and whose path ends so. `do` is KILL (SIGKILL, of a write after half of
+    it), the name of a signal, the name of an error number, or REMOVE (the folder to watch is removed).
+    """
+
+    def __init__(self, watched: list[str], fault: dict[str, Any] | None) -> None:
+        self.watched = [Path(folder).resolve() for folder in watched]
+        self.fault = fault
+        self.seen = 0
+        self.changes: list[tuple[str, str]] = []
+
+    def install(self) -> None:
+        """Put this between the interpreter and the disk."""
+        opened = io.open
+        io.open = builtins.open = lambda file, mode="r", *rest, **more: self._open(opened, file, mode, *rest, **more)
+        os_open = os.open
+        os.open = lambda path, flags, *rest, **more: self._os_open(os_open, path, flags, *rest, **more)
+        flush = os.fsync
+        os.fsync = lambda descriptor: self._flush(flush, descriptor)
+        for name, kind in {"replace": "rename", "rename": "rename", "link": "link"}.items():
+            setattr(os, name, self._counted(getattr(os, name), kind, 1))
+        for name, kind in {"unlink": "remove", "remove": "remove", "mkdir": "mkdir", "rmdir": "remove"}.items():
+            setattr(os, name, self._counted(getattr(os, name), kind, 0))
+
+    def at(self, kind: str, path: Any, half: Callable[[], None] = lambda: None) -> None:
+        """A change is about to be made; `half` makes half of it."""
+        name = self._name(path)
+        if name is None:
+            return
+        self.changes.append((kind, name))
+        fault = self.fault
+        if fault is None or kind != fault.get("kind", kind) or not name.endswith(fault.get("name", "")):
+            return
+        self.seen += 1
+        if self.seen == fault["at"]:
+            self._do(str(fault["do"]), path, half)
+
+    def _do(self, what: str, path: Any, half: Callable[[], None]) -> None:
+        if what == "KILL":
+            half()
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif what.startswith("SIG"):
+            os.kill(os.getpid(), getattr(signal, what))
+        elif what == "REMOVE":
+            self.fault = None
+            shutil.rmtree(self.watched[0])
+        else:
+            half()
+            number = getattr(errno, what)
+            raise OSError(number, os.strerror(number), os.fspath(path))
+
+    def _name(self, path: Any) -> str | None:
+        """The path from the folder that is watched on; None where none is."""
+        if not isinstance(path, str | os.PathLike):
+            return None
+        path = Path(path)
+        full = path.parent.resolve() / path.name
+        found = [folder for folder in self.watched if full.is_relative_to(folder)]
+        return str(full.relative_to(found[0])) if found else None
+
+    def _open(self, opened: Any, file: Any, mode: str, *rest: Any, **more: Any) -> Any:
+        if not NEW_FILE & set(mode) or self._name(file) is None:
+            return opened(file, mode, *rest, **more)
+        self.at("open", file)
+        return _Watched(opened(file, mode, *rest, **more), self, file)
+
+    def _os_open(self, opened: Any, path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if flags & os.O_CREAT:
+            self.at("open", path)
+        return int(opened(path, flags, *rest, **more))
+
+    def _flush(self, flush: Any, descriptor: int) -> None:
+        self.at("flush", Path(f"/proc/self/fd/{descriptor}").readlink())
+        flush(descriptor)
+
+    def _counted(self, inner: Any, kind: str, place: int) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
+            self.at(kind, arguments[place])
+            return inner(*arguments, **more)
+
+        return call
+
+
+class _Watched:
+    """A file whose writes count."""
+
+    def __init__(self, file: Any, faults: Faults, path: Any) -> None:
+        self._file, self._faults, self._path = file, faults, path
+
+    def write(self, content: Any) -> Any:
+        def half() -> None:
+            self._file.write(content[: len(content) // 2])
+            self._file.flush()
+
+        self._faults.at("write", self._path, half)
+        return self._file.write(content)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> "_Watched":
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> Any:
+        return self._file.__exit__(*exception)
+
+
+def run(job: dict[str, Any], said: Path, noted: Path) -> int:
+    """In the fork: the command with the fault. What it says and the changes that it makes go into files."""
+    from apelr_cli.main import main
+
+    descriptor = os.open(said, os.O_WRONLY | os.O_CREAT)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    faults = Faults(job["watched"], job.get("fault"))
+    write = noted.write_text
+    faults.install()
+    try:
+        main([str(argument) for argument in job["arguments"]], prog_name="apelr")
+        code = 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:  # noqa: BLE001 - as Python itself does at its end
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    write(json.dumps(faults.changes), encoding="utf-8")
+    return code
+
+
+def answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Fork, wait, and tell what became of it; with `seconds` in the job it is killed after so many."""
+    said, noted = folder / "said", folder / "noted"
+    for path in (said, noted):
+        path.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        os._exit(run(job, said, noted))
+    if "seconds" in job:
+        time.sleep(job["seconds"])
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    changes = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else None
+    code = os.waitstatus_to_exitcode(status)
+    return {"code": code, "said": said.read_text(encoding="utf-8", errors="replace"), "changes": changes}
+
+
+def serve() -> None:
+    """Answer jobs until there are no more."""
+    import torch._dynamo  # for the forks, as all of these: the first optimizer step would import it  # noqa: F401
+
+    import apelr_cli.commands.train
+    import apelr_cli.config_reader
+    import apelr_cli.dry_run
+    import apelr_cli.training_start  # noqa: F401
+
+    with tempfile.TemporaryDirectory() as folder:
+        for line in sys.stdin:
+            print(json.dumps(answer(json.loads(line), Path(folder))), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
