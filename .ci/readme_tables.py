@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 import yaml
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-MARKS = "<!-- {name}: made by .ci/readme_tables.py -->", "<!-- end of {name} -->"
+MARKS = "<!-- {name}: made by {script} -->", "<!-- end of {name} -->"
 
 
 def tables() -> dict[str, str]:
@@ -149,10 +149,15 @@ def file_rows() -> Iterator[list[str]]:
 
 def filled(text: str) -> str:
     """The page with every table put between its marks."""
-    for name, content in tables().items():
-        start, end = (mark.format(name=name) for mark in MARKS)
+    return replaced(text, tables(), ".ci/readme_tables.py")
+
+
+def replaced(text: str, made: dict[str, str], script: str) -> str:
+    """A page with these tables put between the marks that name the script."""
+    for name, content in made.items():
+        start, end = (mark.format(name=name, script=script) for mark in MARKS)
         pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
-        assert pattern.search(text), f"README.md lacks the marks of {name}"
+        assert pattern.search(text), f"the page lacks the marks of {name}"
         text = pattern.sub(lambda _, new=f"{start}\n{content}\n{end}": new, text)
     return text
 

@@ -139,3 +139,17 @@ def test_environment_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(subprocess, "run", missing)
     assert environment()["git_revision"] is None
+
+
+def test_a_folder_that_another_process_writes_is_left_alone(tmp_path: Path) -> None:
+    writer, other = RunFolder(tmp_path), RunFolder(tmp_path, writes=False)
+    writer.write_text("config.yaml", "seed: 1\n")
+    writer.append_metrics({"kind": "train", "step": 3})
+    other.write_text("config.yaml", "seed: 2\n")
+    other.write_json("run.json", {})
+    other.append_metrics({"kind": "train", "step": 4})
+    other.forget_metrics_after(0)
+    other.clear()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "metrics.jsonl"]
+    assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == "seed: 1\n"
+    assert other.metrics() == [{"kind": "train", "step": 3}]

@@ -76,6 +76,35 @@ def test_no_handler_of_ordinary_errors_swallows_it() -> None:
     assert not issubclass(StopTraining, Exception)
 
 
+def test_a_signal_to_another_process_stops_this_one() -> None:
+    with StopRequest(lambda number: max(number, 2 * signal.SIGTERM)) as stop, pytest.raises(StopTraining) as stopped:
+        stop.check()
+    assert stopped.value.exit_code == 143
+    assert stopped.value.at_safe_point
+
+
+def test_processes_ask_each_other_equally_often_also_where_one_has_nothing_to_do() -> None:
+    asked: list[int] = []
+    with StopRequest(lambda number: asked.append(number) or number) as stop:  # type: ignore[func-returns-value]
+        assert list(stop.watch([1, None, None, 2])) == [1, 2]
+    assert asked == [0] * 4
+
+
+def test_what_one_does_alone_ends_at_a_signal_and_the_others_hear_of_it_after() -> None:
+    asked: list[int] = []
+    done = []
+    with StopRequest(lambda number: asked.append(number) or number) as stop:  # type: ignore[func-returns-value]
+        stop.deferred = True
+        with stop.alone():
+            for item in stop.watch(range(3)):
+                done.append(item)
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert (done, asked) == ([0], [])
+        with pytest.raises(StopTraining):
+            stop.check()
+        assert asked == [2 * signal.SIGTERM]
+
+
 def test_asked_to_save_it_saves_at_the_next_check_and_goes_on() -> None:
     saved = []
     with StopRequest() as stop:

@@ -5,20 +5,29 @@ from pathlib import Path
 
 import torch
 
+from apelr_cli.benchmark_costs import training_flops
 from apelr_cli.memory_check import check_text_fits_memory
 from apelr_cli.model_size import describe_costs
+from apelr_cli.process_group import check_division
 from apelr_cli.resuming import plan_run
 from apelr_cli.run_config import RunConfig
 from apelr_cli.run_folder import RunFolder
 from apelr_cli.train_config import TrainLoop
+from apelr_cli.training_costs import ring_bytes, state_bytes
 from apelr_data import TokenCache
-from apelr_model import V1Config, V2Config, build_model, count_costs
+from apelr_model import ModelCosts, V1Config, V2Config, build_model, count_costs
 
 __all__ = ["describe_run"]
 
 
 def describe_run(
-    config: RunConfig, folder: RunFolder, device: torch.device, *, resume: str | None, force: bool
+    config: RunConfig,
+    folder: RunFolder,
+    device: torch.device,
+    *,
+    resume: str | None,
+    force: bool,
+    processes: int = 1,
 ) -> Iterator[str]:
     """The lines of a dry run: sizes first, then what would be done, refused by the very checks of a real run.
 
@@ -33,6 +42,7 @@ def describe_run(
     first, *others = describe_costs(model, costs)
     yield f"model      {first}"
     yield from (f"           {line}" for line in others)
+    yield f"           {training_flops(costs) / 1e6:,.3g} MFLOPs a token of a training step"
     if isinstance(config.model, V1Config | V2Config):
         yield f"           {config.model.num_plan_states} plan states, chunks of {config.model.chunk_size} tokens"
     yield f"tokenizer  {config.tokenizer.type}, at most {vocab_size:,} ids, fitted on the training text"
@@ -44,14 +54,13 @@ def describe_run(
     yield from (f"           {warning}" for warning in warnings)
     yield f"training   steps to {train.max_steps:,}, {_targets(train)}"
     yield f"           {train.grad_accum_steps} micro-batch(es) a step, {train.precision}, on {device}"
-    state = 16 * sum(costs.parameters.values()) / 2**20
-    yield f"memory     {state:,.0f} MiB for parameters, gradients and optimizer, activations aside"
+    yield from _of_each_process(config, costs, device, processes)
     origin = config.train.resume_from
     if origin and not resume and not Path(origin).exists():
         yield f"folder     {folder.path}: would be made"
         yield f"starts     from {origin} (warning: it is not there)"
         return
-    plan = plan_run(config, folder, device, resume=resume, force=force)
+    plan = plan_run(config, folder, device, resume=resume, force=force, processes=processes)
     yield from (f"           skipped: {line}" for line in plan.skipped)
     if plan.resumed:
         done = "is finished: nothing to do" if plan.is_finished else f"would go on from step {plan.resumed.step}"
@@ -60,6 +69,21 @@ def describe_run(
         yield f"folder     {folder.path}: would be {'cleared of its run' if force and folder.path.exists() else 'made'}"
     if plan.origin:
         yield f"starts     from {origin}, at step {plan.origin.step}"
+
+
+def _of_each_process(config: RunConfig, costs: ModelCosts, device: torch.device, processes: int) -> Iterator[str]:
+    """What each of the processes holds and sends."""
+    parameters, rows = sum(costs.parameters.values()), config.train.batch_size
+    if processes > 1:
+        check_division(config, processes)
+        assert isinstance(rows, int), "a batch size to be measured cannot be divided"
+        sent = ring_bytes(parameters, processes) / 2**20
+        own = rows // processes
+        yield f"processes  {processes}: each {own} rows, {own * config.train.seq_len:,} targets a step"
+        yield f"           each sends {sent:,.1f} MiB a step, the sum of the gradients over a ring"
+    state = state_bytes(parameters) / 2**20
+    share = f" on each device ({device.type})" if processes > 1 else ""
+    yield f"memory     {state:,.0f} MiB for parameters, gradients and optimizer{share}, activations aside"
 
 
 def _targets(train: TrainLoop) -> str:

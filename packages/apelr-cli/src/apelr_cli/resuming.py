@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from apelr_cli.process_group import check_division
 from apelr_cli.row_feed import check_row_feed
 from apelr_cli.run_config import RunConfig, differences, to_plain
 from apelr_cli.run_folder import RunError, RunFolder
@@ -27,10 +28,11 @@ MOVABLE = (
     *("train.out_dir", "data.token_cache", "data.token_cache_dir", "data.reuse_token_cache"),
     *("train.num_workers", "train.prefetch_factor", "train.persistent_workers", "train.pin_memory"),
     *("train.keep_checkpoints", "train.skip_non_finite"),
+    *("train.distributed.strategy", "train.distributed.backend"),
 )
-"""Between two parts of a run its folder may be moved, its ids kept elsewhere and its rows fetched otherwise, which
-gives the same ones, more or fewer checkpoints be kept, and steps be skipped at which it would have stopped; nothing
-else may change."""
+"""Between two parts of a run its folder may be moved, its ids kept elsewhere, its rows fetched otherwise or divided
+between another number of processes, which gives the same ones, more or fewer checkpoints be kept, and steps be skipped
+at which it would have stopped; nothing else may change."""
 
 
 def find_resumed(folder: RunFolder, resume: str) -> FoundCheckpoint | None:
@@ -113,10 +115,19 @@ class RunPlan(NamedTuple):
     """Of each newer checkpoint of the run, why it cannot be gone on from."""
 
 
-def plan_run(config: RunConfig, folder: RunFolder, device: torch.device, *, resume: str | None, force: bool) -> RunPlan:
+def plan_run(
+    config: RunConfig,
+    folder: RunFolder,
+    device: torch.device,
+    *,
+    resume: str | None,
+    force: bool,
+    processes: int = 1,
+) -> RunPlan:
     """What to start from. Refuses all that can be refused before text is read, for a real run and a dry run alike.
 
-    Raises ValueErrors with one line: precision, missing text, the state of the folder, checkpoints that do not fit.
+    Raises ValueErrors with one line: precision, missing text, the state of the folder, checkpoints that do not fit,
+    rows that cannot be divided between the processes.
     """
     check_arithmetic(config.train, device)
     check_row_feed(config.train, device)
@@ -127,10 +138,12 @@ def plan_run(config: RunConfig, folder: RunFolder, device: torch.device, *, resu
             resumed = found.checkpoint
             config = _with_measured_batch_size(config, resumed)
             check_same_run(resumed, config)
+            check_division(config, processes)
             is_finished = resumed.step >= config.train.max_steps and folder.is_finished
             return RunPlan(config, resumed, None, is_finished, found.path, found.skipped)
     elif not force:
         folder.refuse_unless_empty()
+    check_division(config, processes)
     origin = config.train.resume_from
     return RunPlan(config, None, _find_origin(config) if origin else None, False, Path(str(origin)))
 

@@ -56,29 +56,29 @@ class RunCheckpoints:
     def save(self) -> None:
         """Write a checkpoint of the trainer as it stands, then remove those that `train.keep_checkpoints` leaves out.
 
+        Of several processes the first one does; all go on when it has.
         Raises RunError where the run folder is gone; OSError, CheckpointError and NonFiniteError where it is not
         written. Older ones are intact then.
         """
-        if not self._folder.is_held:
+        if self._folder.writes and not self._folder.is_held:
             raise RunError(f"{self._folder.path} is gone: it was removed while the run wrote into it")
         state = self._trainer.state_dict()
         model = state.pop("model")
         step = state.pop("step")
-        save_checkpoint(
-            self._folder.path,
-            Checkpoint(
-                model_config=self._trainer.model.config,
-                vocab_size=self._trainer.model.vocab_size,
-                step=step,
-                model=model,
-                training={**state, "data": self.data_identity},
-                tokenizer=self.tokenizer_text,
-                tokenizer_fingerprint=self._tokenizer_fingerprint,
-                run_config=to_plain(self._config),
-            ),
-            keep=self._config.train.keep_checkpoints,
-            validation_nll=self._validation_nll,
+        checkpoint = Checkpoint(
+            model_config=self._trainer.model.config,
+            vocab_size=self._trainer.model.vocab_size,
+            step=step,
+            model=model,
+            training={**state, "data": self.data_identity},
+            tokenizer=self.tokenizer_text,
+            tokenizer_fingerprint=self._tokenizer_fingerprint,
+            run_config=to_plain(self._config),
         )
+        if self._folder.writes:
+            keep = self._config.train.keep_checkpoints
+            save_checkpoint(self._folder.path, checkpoint, keep=keep, validation_nll=self._validation_nll)
+        self._trainer.world.wait()
         self.newest_step = step
 
     def save_if_new(self) -> None:

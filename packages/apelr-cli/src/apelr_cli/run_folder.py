@@ -38,10 +38,14 @@ class RunError(ValueError):
 
 
 class RunFolder:
-    """One run's files. Small files are written whole or not at all; metrics.jsonl grows by flushed lines."""
+    """One run's files. Small files are written whole or not at all; metrics.jsonl grows by flushed lines.
 
-    def __init__(self, path: Path) -> None:
+    Of several processes one alone `writes`: what the others ask to be written or removed is left alone.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
+        self.writes = writes
 
     @property
     def checkpoint(self) -> Path:
@@ -75,7 +79,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the files of an earlier run, and nothing else. The lock stays: the new run holds it."""
-        for name in OWN_FILES.keys() - {LOCK_NAME}:
+        for name in OWN_FILES.keys() - {LOCK_NAME} if self.writes else ():
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -84,6 +88,8 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write one small file whole or not at all. Raises OSError, also where the run folder is gone."""
+        if not self.writes:
+            return
         temporary = self.path / f"{name}.tmp"
         try:
             with temporary.open("w", encoding="utf-8", newline="\n") as file:
@@ -110,6 +116,8 @@ class RunFolder:
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one JSON object as a line of metrics.jsonl, flushed."""
+        if not self.writes:
+            return
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(as_json(line), ensure_ascii=False) + "\n")
 
@@ -134,6 +142,8 @@ class RunFolder:
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop metrics of later steps, and a broken last line: a resumed run writes them again."""
+        if not self.writes:
+            return
         kept = [line for line in self.metrics() if line["step"] <= step and line["kind"] != "final"]
         self.write_text("metrics.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
         (self.path / "metrics.json").unlink(missing_ok=True)

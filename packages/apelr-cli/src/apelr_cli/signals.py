@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TypeVar
 
@@ -39,9 +40,13 @@ class StopRequest:
     once. While it is true the first signal is remembered, for `check`; the second one raises at once. Where what is
     raised at once has not ended the block after 10 seconds, the process is ended by force, with the same exit code.
     SIGUSR1 is remembered for `check`, which calls `on_save`.
+
+    Of several processes that train together all stop, or save, where one has got a signal: each calls `check`, or takes
+    items from `watch`, as often as the others, and `agree` gives all of them the largest of their numbers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, agree: Callable[[int], int] = int) -> None:
+        self._agree, self._is_alone = agree, False
         self.deferred = False
         self.on_save: Callable[[], None] = lambda: None
         """Saves, at a moment at which the state may be saved."""
@@ -100,15 +105,31 @@ class StopRequest:
                     heard.settimeout(max(0.001, end - time.monotonic()))
 
     def check(self) -> None:
-        """Save if a signal has asked for it; raise StopTraining if one has asked to stop."""
-        if self._asked_to_save and self.deferred:
+        """Save if a signal to any of the processes has asked for it; raise StopTraining if one has asked to stop."""
+        asked = self._asked_to_save and self.deferred and not self._is_alone
+        wish = 2 * (self._received or 0) + asked
+        agreed = wish if self._is_alone else self._agree(wish)
+        if agreed % 2:
             self._asked_to_save = False
             self.on_save()
-        if self._received is not None:
-            raise StopTraining(self._received, at_safe_point=True)
+        if agreed // 2:  # which saves, too
+            raise StopTraining(agreed // 2, at_safe_point=True)
 
-    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, checking for a signal before each."""
+    def watch(self, items: Iterable[Item | None]) -> Iterator[Item]:
+        """The items, checking for a signal before each; a None is left out, after the check."""
         for item in items:
             self.check()
-            yield item
+            if item is not None:
+                yield item
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Others do not do what is done within the block: a signal ends it, and is left for all to `check`."""
+        self._is_alone = True
+        try:
+            yield
+        except StopTraining as stopped:
+            if not stopped.at_safe_point:
+                raise
+        finally:
+            self._is_alone = False

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from apelr_cli.distributed_config import DistributedConfig
 from apelr_model import LossWeights, NoLossWeights, OptimConfig, V1LossWeights, V2LossWeights
 
 __all__ = ["ControlTrainConfig", "TrainConfig", "TrainLoop", "V1TrainConfig", "V2TrainConfig"]
@@ -21,8 +22,8 @@ class TrainLoop(OptimConfig):
     stride: int | None = None
     """Tokens from one row's start to the next; null for `seq_len`, so that rows do not overlap."""
     batch_size: int | Literal["auto"] = 32
-    """Rows that an optimizer step sees in all, over every micro-batch; auto for as many as fit into memory, measured
-    when the run starts and kept in its config."""
+    """Rows that an optimizer step sees in all, over every process and micro-batch; auto for as many as fit into memory,
+    measured when the run starts and kept in its config."""
     log_interval: int = 10
     """Steps between two progress lines and lines of metrics.jsonl."""
     eval_interval: int = 200
@@ -49,6 +50,8 @@ class TrainLoop(OptimConfig):
     """Whether the workers of evaluations wait for the next one in place of being started anew for each."""
     pin_memory: bool = False
     """Whether batches wait in page-locked memory, from which CUDA copies them while it computes."""
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    """How several processes train one model."""
 
     def rules(self) -> list[Rule]:
         """Every rule on the fields, with whether it holds."""

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from itertools import islice
 from typing import Any
@@ -17,7 +17,7 @@ from apelr_cli.row_feed import RowFeed
 from apelr_cli.run_config import RunConfig
 from apelr_cli.train_config import TrainLoop
 from apelr_data import Batch, DataError, LaneOrder, RowOrder, Rows, Split, TokenStream, compression_baselines
-from apelr_model import LabelledBatch, TokenBatch
+from apelr_model import LabelledBatch, TokenBatch, World
 from apelr_tokenizers import Tokenizer
 
 __all__ = ["TrainingData", "arrange_rows", "prepare_data", "training_rows"]
@@ -42,6 +42,8 @@ class TrainingData:
     """How many rows make a batch, and how they are fetched."""
     max_validation_tokens: int | None
     """The cap on the validation ids; None for no limit."""
+    world: World = field(default_factory=World)
+    """Which of several processes this is: it fetches its share of the rows alone."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -64,30 +66,44 @@ class TrainingData:
         return self.settings.rows_per_step
 
     def train_batch(self, step: int) -> tuple[TokenBatch, int]:
-        """The rows of optimizer step `step` (0 is the first), and the UTF-8 bytes their targets stand for."""
-        return _rows_of_step(step, self.train, self.order, self.batch_size, self.carry_belief)
+        """This process's rows of optimizer step `step` (0 is the first), and the UTF-8 bytes of their targets."""
+        return self._fetch_rows(step)
 
     def train_batches(self, steps: range) -> Generator[tuple[TokenBatch, int], None, None]:
         """`train_batch` of each step, fetched as the settings say."""
-        fetch = partial(
+        return RowFeed(self._fetch_rows, self.settings).over(steps)
+
+    @property
+    def _fetch_rows(self) -> "partial[tuple[TokenBatch, int]]":
+        return partial(
             _rows_of_step,
             rows=self.train,
             order=self.order,
             batch_size=self.batch_size,
+            own=self.world.share(self.batch_size),
             carry_belief=self.carry_belief,
         )
-        return RowFeed(fetch, self.settings).over(steps)
 
     def validation_batches(self, limit: int | None) -> Iterator[TokenBatch]:
         """The first `limit` batches of the validation rows in order (None: all), fetched as the settings say."""
-        return self._validation_feed.over(self._validation_rows(limit))
+        return (batch for batch in self._validation_feed.over(self._validation_rows(limit)) if batch is not None)
+
+    def own_validation_batches(self, limit: int | None) -> Iterator[TokenBatch | None]:
+        """This process's rows of each of them; None where it has none.
+
+        Of the rows of a batch each process has every one that is as many places further on as there are processes:
+        where rows go on from those of the batch before, it has read these, too.
+        """
+        rank, size = self.world.rank, self.world.size
+        own = ((rows[rank::size], goes_on) for rows, goes_on in self._validation_rows(limit))
+        return self._validation_feed.over(own)
 
     def close(self) -> None:
         """End the workers that wait for another evaluation. Rows can no longer be had from them."""
         self._validation_feed.close()
 
     @cached_property
-    def _validation_feed(self) -> RowFeed[TokenBatch]:
+    def _validation_feed(self) -> RowFeed[TokenBatch | None]:
         return RowFeed(partial(_rows_of_batch, rows=self.validation), self.settings)
 
     def labelled_validation_batches(self, known: KnownPlans, limit: int | None) -> Iterator[LabelledBatch]:
@@ -176,7 +192,7 @@ def training_rows(config: RunConfig, text: PreparedText) -> Rows:
     return Rows(text.streams["train"], train.seq_len, train.stride, document_mask=config.data.document_mask)
 
 
-def arrange_rows(config: RunConfig, text: PreparedText) -> TrainingData:
+def arrange_rows(config: RunConfig, text: PreparedText, world: World | None = None) -> TrainingData:
     """The ids of both splits as rows. Raises DataError where there are too few."""
     data, train = config.data, config.train
     rows = training_rows(config, text)
@@ -189,6 +205,7 @@ def arrange_rows(config: RunConfig, text: PreparedText) -> TrainingData:
         carry_in_evaluation=config.carries_in_evaluation,
         settings=train,
         max_validation_tokens=data.max_val_tokens,
+        world=World() if world is None else world,
     )
 
 
@@ -199,19 +216,19 @@ def _order(config: RunConfig, rows: int) -> RowOrder | LaneOrder:
 
 
 def _rows_of_step(
-    step: int, rows: Rows, order: RowOrder | LaneOrder, batch_size: int, carry_belief: bool
+    step: int, rows: Rows, order: RowOrder | LaneOrder, batch_size: int, own: slice, carry_belief: bool
 ) -> tuple[TokenBatch, int]:
-    first = step * batch_size
-    batch = rows.batch(order.indices(first, batch_size))
+    first, count = step * batch_size + own.start, own.stop - own.start
+    batch = rows.batch(order.indices(first, count))
     goes_on = None
     if carry_belief and isinstance(order, LaneOrder):
-        goes_on = torch.from_numpy(order.continues(first, batch_size))
+        goes_on = torch.from_numpy(order.continues(first, count))
     return to_token_batch(batch, goes_on), int(batch.byte_counts.sum())
 
 
-def _rows_of_batch(numbers: tuple[list[int], bool | None], rows: Rows) -> TokenBatch:
-    """The rows of these numbers; do they go on from the batch before?"""
-    return to_token_batch(rows.batch(numbers[0]), numbers[1])
+def _rows_of_batch(numbers: tuple[list[int], bool | None], rows: Rows) -> TokenBatch | None:
+    """The rows of these numbers, if there are any; do they go on from the batch before?"""
+    return to_token_batch(rows.batch(numbers[0]), numbers[1]) if numbers[0] else None
 
 
 def to_token_batch(batch: Batch, goes_on: bool | Tensor | None = None) -> TokenBatch:

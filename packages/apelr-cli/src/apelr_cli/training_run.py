@@ -2,16 +2,19 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from apelr_cli.reporting import Reporter
 from apelr_cli.row_feed import WaitingTime, worker_errors
 from apelr_cli.run_checkpoints import RunCheckpoints
 from apelr_cli.run_config import RunConfig, to_yaml
-from apelr_cli.run_folder import RunFolder, environment
+from apelr_cli.run_description import describe_part, describe_start
+from apelr_cli.run_folder import RunFolder
 from apelr_cli.signals import StopRequest, StopTraining
 from apelr_cli.training_data import TrainingData
 from apelr_cli.training_diagnostics import planner_diagnostics_of_run
@@ -21,7 +24,6 @@ from apelr_model import (
     StepReport,
     TokenBatch,
     Trainer,
-    count_costs,
     evaluate,
     generate,
 )
@@ -47,6 +49,7 @@ class TrainingRun:
         self.folder = folder
         self.reporter = reporter
         self.stop = stop
+        self.world = trainer.world
         self.waiting = WaitingTime()
         self.checkpoints = RunCheckpoints(config, trainer, data, folder)
         stop.on_save = self._save_now
@@ -55,21 +58,7 @@ class TrainingRun:
         """Write the small files and the checkpoint of the step a new run starts at."""
         self.folder.write_text("config.yaml", to_yaml(self.config))
         self.folder.write_text("tokenizer.json", self.checkpoints.tokenizer_text)
-        costs = count_costs(self.trainer.model, self.config.train.seq_len)
-        self.folder.write_json(
-            "run.json",
-            {
-                **environment(),
-                "seed": self.config.seed,
-                "device": str(self.trainer.model.device),
-                "first_step": self.trainer.step,
-                "parameters": _with_total(costs.parameters),
-                "flops_per_token": _with_total(costs.flops_per_token),
-                "vocab_size": self.trainer.model.vocab_size,
-                "data": self.checkpoints.data_identity,
-                "text": self.data.text_report(),
-            },
-        )
+        self.folder.write_json("run.json", describe_start(self.config, self.trainer, self.data))
         self.checkpoints.save()
 
     def take_up(self, *, mend: bool) -> None:
@@ -82,7 +71,7 @@ class TrainingRun:
         if mend:
             self.checkpoints.save()
         about = self.folder.read_json("run.json")
-        continued = [*about.get("continued", []), {"step": self.trainer.step, **environment()}]
+        continued = [*about.get("continued", []), {"step": self.trainer.step, **describe_part(self.trainer)}]
         self.folder.write_json("run.json", {**about, "continued": continued})
 
     def run(self) -> Evaluation:
@@ -117,7 +106,7 @@ class TrainingRun:
                 if report.step % train.eval_interval == 0 and report.step < train.max_steps:
                     self._evaluate()
                 if train.preview_interval and report.step % train.preview_interval == 0:
-                    self._preview()
+                    self._by_the_first(self._preview)
 
     def _step(self, batches: Iterator[tuple[TokenBatch, int]]) -> tuple[StepReport, int]:
         """One optimizer step, with the time it waits for its rows, and the UTF-8 bytes that they stand for."""
@@ -127,6 +116,13 @@ class TrainingRun:
         report = self.trainer.train_step(batch.to(self.trainer.model.device))
         self.waiting.step_ends()
         return report, text_bytes
+
+    def _by_the_first(self, work: Callable[[], None]) -> None:
+        """What one process does for all, while the others wait; a signal ends it, and then all stop."""
+        if self.world.is_first:
+            with self.stop.alone():
+                work()
+        self.stop.check()
 
     def _save_now(self) -> None:
         """A signal has asked for a checkpoint."""
@@ -141,6 +137,7 @@ class TrainingRun:
         if report.step % self.config.train.log_interval and report.step != self.config.train.max_steps:
             return
         nll = report.terms["nll"]
+        text_bytes = int(self.world.total(torch.tensor(text_bytes)))
         bits = nll * report.targets / math.log(2) / text_bytes if text_bytes else None
         speed = self.reporter.tokens_per_second(report)
         self.reporter.step(report, bits, speed)
@@ -168,8 +165,10 @@ class TrainingRun:
     def _evaluate_if_missed(self) -> None:
         """A run stopped between a step and its evaluation makes up for it when it is taken up."""
         step, train = self.trainer.step, self.config.train
-        logged = {line["step"] for line in self.folder.metrics() if line["kind"] == "validation"}
-        if 0 < step < train.max_steps and step % train.eval_interval == 0 and step not in logged:
+        if not 0 < step < train.max_steps or step % train.eval_interval:
+            return
+        logged = [line["step"] for line in self.folder.metrics() if line["kind"] == "validation"]
+        if self.world.largest(self.world.is_first and step not in logged):
             self._evaluate()
 
     def _evaluate(self) -> None:
@@ -179,8 +178,9 @@ class TrainingRun:
         self.folder.append_metrics({"kind": "validation", "step": self.trainer.step, **found._asdict()})
 
     def _evaluation(self, limit: int | None) -> Evaluation:
-        batches = self.stop.watch(self.data.validation_batches(limit))
-        return evaluate(self.trainer.model, batches, text_bytes=self.data.validation_bytes(limit))
+        batches = self.stop.watch(self.data.own_validation_batches(limit))
+        text_bytes = self.data.validation_bytes(limit)
+        return evaluate(self.trainer.model, batches, text_bytes=text_bytes, world=self.world)
 
     def _preview(self) -> None:
         """Show and log a short continuation of the preview prompt; draws no number from the training RNG."""
@@ -204,6 +204,11 @@ class TrainingRun:
         found = self._evaluation(None)
         self.reporter.evaluation(self.trainer.step, found)
         self.stop.check()
+        self._by_the_first(lambda: self._write_final(found, started))
+        return found
+
+    def _write_final(self, found: Evaluation, started: float) -> None:
+        """What else is known at the end, into the run's files."""
         references = self.data.references()
         report = planner_diagnostics_of_run(self.config, self.trainer.model, self.data, self.reporter, self.stop)
         self.folder.write_json("planner_eval.json", {"step": self.trainer.step, **report})
@@ -224,11 +229,6 @@ class TrainingRun:
             self.reporter.say(f"skipped {skipped} of {self.trainer.step} steps: a loss term or gradient was not finite")
         for name, bits in references.items():
             self.reporter.say(f"for comparison, the same text: {name} {bits:.3f} bits/byte")
-        return found
-
-
-def _with_total(parts: Mapping[str, float]) -> dict[str, float]:
-    return {"total": sum(parts.values()), **parts}
 
 
 def run_folder_path(config: RunConfig, config_path: Path, out: Path | None) -> Path:

@@ -9,30 +9,41 @@ from apelr_cli.model_size import describe_costs
 from apelr_cli.model_tokenizer import find_tokenizer
 from apelr_cli.packing_progress import packing_progress
 from apelr_cli.prepared_text import PreparedText, prepare_text
+from apelr_cli.process_group import check_same
 from apelr_cli.reporting import Reporter
 from apelr_cli.resuming import RunPlan, check_same_data, plan_run, restore, start_from
-from apelr_cli.run_config import RunConfig
+from apelr_cli.run_config import RunConfig, to_yaml
 from apelr_cli.run_folder import RunFolder
 from apelr_cli.run_lock import RunLock
 from apelr_cli.signals import StopRequest, StopTraining
 from apelr_cli.training_data import TrainingData, arrange_rows, training_rows
 from apelr_cli.training_run import TrainingRun
-from apelr_model import Trainer, build_model, count_costs
+from apelr_model import Trainer, World, build_model, count_costs
 
 __all__ = ["train_run"]
 
 
 def train_run(
-    config: RunConfig, folder: RunFolder, device: torch.device, *, resume: str | None, force: bool, quiet: bool
+    config: RunConfig,
+    folder: RunFolder,
+    device: torch.device,
+    *,
+    resume: str | None,
+    force: bool,
+    quiet: bool,
+    world: World | None = None,
 ) -> int:
     """Train, from the beginning or from a checkpoint, and return the command's exit code.
 
+    Each process of a `world` calls this; the first one speaks, and writes into the folder.
+
     0: finished; 128 + signal: stopped and saved. Raises ValueErrors with one line for what the user can mend.
     """
+    world = World() if world is None else world
     with RunLock(folder.path) as lock:
-        if resume or force:
+        if (resume or force) and world.is_first:
             lock.take_if_used()
-        return _train_alone(config, folder, device, lock, resume=resume, force=force, quiet=quiet)
+        return _train_alone(config, folder, device, lock, world, resume=resume, force=force, quiet=quiet)
 
 
 def _train_alone(
@@ -40,16 +51,20 @@ def _train_alone(
     folder: RunFolder,
     device: torch.device,
     lock: RunLock,
+    world: World,
     *,
     resume: str | None,
     force: bool,
     quiet: bool,
 ) -> int:
-    """`train_run`; the lock is taken before anything is written."""
-    plan = plan_run(config, folder, device, resume=resume, force=force)
+    """`train_run`; the first process takes the lock before anything is written."""
+    plan = plan_run(config, folder, device, resume=resume, force=force, processes=world.size)
     config = plan.config
     first_step = plan.resumed.step if plan.resumed else plan.origin.step if plan.origin else 0
-    reporter = Reporter(max_steps=config.train.max_steps, first_step=first_step, quiet=quiet)
+    check_same(
+        world, "config and checkpoint", f"step {first_step}\n{plan.skipped}\n{to_yaml(config)}"
+    )  # before any is written
+    reporter = Reporter(max_steps=config.train.max_steps, first_step=first_step, quiet=quiet or not world.is_first)
     if plan.is_finished:
         reporter.say(f"{folder.path} is finished (step {first_step}); nothing to do")
         return 0
@@ -57,10 +72,11 @@ def _train_alone(
         reporter.say(f"no checkpoint in {folder.path}: starting afresh")
     for line in plan.skipped:
         reporter.say(f"warning: skipped a checkpoint: {line}")
-    with StopRequest() as stop:
+    with StopRequest(world.largest) as stop:
         try:
-            run = _set_up(config, folder, device, plan, reporter, stop)
-            lock.take()
+            run = _set_up(config, folder, device, plan, reporter, stop, world)
+            if world.is_first:
+                lock.take()
             if force:
                 folder.clear()
             with reporter:
@@ -82,6 +98,7 @@ def _set_up(
     plan: RunPlan,
     reporter: Reporter,
     stop: StopRequest,
+    world: World,
 ) -> TrainingRun:
     """Everything a run needs before its first file is written."""
     source = plan.resumed or plan.origin
@@ -98,13 +115,14 @@ def _set_up(
             config.data, config.tokenizer, seed=config.seed, tokenizer=tokenizer, say=reporter.say, progress=progress
         )
     config = _with_batch_size(config, text, device, reporter)
-    data = arrange_rows(config, text)
+    data = arrange_rows(config, text, world)
+    check_same(world, "text", str(data.identity()))
     reporter.say(_describe(data))
     reporter.lossless = data.tokenizer.lossless
     torch.manual_seed(config.seed)
     model = build_model(config.model, data.tokenizer.vocab_size).to(device)
     reporter.say("; ".join(describe_costs(model, count_costs(model, config.train.seq_len))))
-    trainer = Trainer(model, config.train, config.train.weights)
+    trainer = Trainer(model, config.train, config.train.weights, world=world)
     if plan.resumed:
         check_same_data(plan.resumed, data.identity())
         restore(trainer, plan.resumed, restore_rng=True)

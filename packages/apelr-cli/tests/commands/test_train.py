@@ -431,6 +431,29 @@ def test_dry_run_writes_nothing_and_asks_no_network(
         assert words in result.stdout
 
 
+def test_dry_run_tells_what_each_process_holds_reads_and_sends(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = train("--dry-run").stdout
+    parameters = int(alone.split(" parameters with")[0].rsplit(maxsplit=1)[1].replace(",", ""))
+    assert "processes  " not in alone
+    assert f"memory     {16 * parameters / 2**20:,.0f} MiB for parameters, gradients and optimizer, acti" in alone
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    together = ["--dry-run", "--set", "train.distributed.strategy=ddp", "--set"]
+    said = train(*together, "model.hidden_dim=600").stdout
+    assert "processes  2: each 2 rows, 20 targets a step" in said
+    parameters = int(said.split(" parameters with")[0].rsplit(maxsplit=1)[1].replace(",", ""))
+    assert f"each sends {4 * parameters / 2**20:,.1f} MiB a step" in said
+    assert f"{16 * parameters / 2**20:,.0f} MiB for parameters, gradients and optimizer on each device (cpu)" in said
+    refused = train(*together, "train.batch_size=6")
+    assert refused.exit_code == 1
+    assert "(2 x 2 = 4), got 6" in refused.stderr
+    monkeypatch.setenv("RANK", "1")
+    assert train(*together, "train.lr=0.1").stdout == ""
+
+
 def test_dry_run_warns_of_a_checkpoint_that_is_not_there(train: Train, tmp_path: Path) -> None:
     result = train("--dry-run", "--set", "train.resume_from=nowhere/checkpoint.pt")
     assert result.exit_code == 0

@@ -10,7 +10,7 @@ from apelr_model.chunks import ChunkRule
 from apelr_model.config import MixtureOfSoftmaxesConfig, ModelConfig, TransformerLMConfig, V1Config, V2Config
 from apelr_model.continuations import Continuation, ContinuationScore, score_continuations
 from apelr_model.costs import ModelCosts, count_costs
-from apelr_model.errors import CheckpointError, ImpossibleObservationError, NonFiniteError
+from apelr_model.errors import CheckpointError, ImpossibleObservationError, LostProcessError, NonFiniteError
 from apelr_model.executor import Executor
 from apelr_model.executor_config import ExecutorConfig, GRUConfig, TransformerConfig
 from apelr_model.filter import FilterResult, filter_sequence
@@ -54,6 +54,7 @@ from apelr_model.text_repetition import TextRepetition, text_repetition
 from apelr_model.training import StepReport, Trainer
 from apelr_model.training_config import LossWeights, NoLossWeights, OptimConfig, V1LossWeights, V2LossWeights
 from apelr_model.trellis import PlanTrellis, plan_trellis
+from apelr_model.world import World
 
 __all__ = [
     "Checkpoint",
@@ -77,6 +78,7 @@ __all__ = [
     "LabelledBatch",
     "LookaheadSkill",
     "LossWeights",
+    "LostProcessError",
     "MeanNLL",
     "MixtureOfSoftmaxesConfig",
     "ModelConfig",
@@ -116,6 +118,7 @@ __all__ = [
     "V1LossWeights",
     "V2Config",
     "V2LossWeights",
+    "World",
     "adjusted_rand_index",
     "build_model",
     "check_arithmetic",

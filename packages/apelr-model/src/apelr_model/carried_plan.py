@@ -9,6 +9,7 @@ from torch import Tensor
 from apelr_model.batches import TokenBatch
 from apelr_model.plan_state import PlanState
 from apelr_model.planner import Planner
+from apelr_model.world import World
 
 __all__ = ["CarriedPlan"]
 
@@ -42,6 +43,19 @@ class CarriedPlan:
         rows = len(batch.lengths)
         pieces = (tensor[:rows].tensor_split(parts) for tensor in self.state)
         return [CarriedPlan(PlanState(*piece)) for piece in zip(*pieces, strict=True)]
+
+    def gathered(self, world: World) -> "CarriedPlan":
+        """The plans of all processes' rows, in the order of the ranks."""
+        if self.state is None:
+            return self
+        return CarriedPlan(PlanState(*(torch.cat(world.gathered(tensor)) for tensor in self.state)))
+
+    def of(self, world: World) -> "CarriedPlan":
+        """This process's share of all rows' plans; ValueError where they cannot be divided evenly."""
+        if self.state is None:
+            return self
+        own = world.share(len(self.state.position))
+        return CarriedPlan(PlanState(*(tensor[own] for tensor in self.state)))
 
     def keep_after(self, batch: TokenBatch, states: Sequence[PlanState]) -> None:
         """Remember the states after the parts of a batch, in order, where rows can go on from it."""

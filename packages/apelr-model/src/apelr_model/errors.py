@@ -1,6 +1,6 @@
 """The named errors of the model package; each is a ValueError with one line that says what to do."""
 
-__all__ = ["CheckpointError", "ImpossibleObservationError", "NonFiniteError"]
+__all__ = ["CheckpointError", "ImpossibleObservationError", "LostProcessError", "NonFiniteError"]
 
 
 class ImpossibleObservationError(ValueError):
@@ -13,3 +13,7 @@ class NonFiniteError(ValueError):
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be read: damaged, of an unknown form, or in disagreement with its own config."""
+
+
+class LostProcessError(ValueError):
+    """Another of the processes that train a model together has ended, or no longer answers."""

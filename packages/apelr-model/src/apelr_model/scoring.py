@@ -18,6 +18,7 @@ from apelr_model.planner_versions import V1Planner
 from apelr_model.policy import PlanPolicy
 from apelr_model.reading_checks import refuse_nan
 from apelr_model.trellis import PlanTrellis, plan_trellis
+from apelr_model.world import World
 
 __all__ = ["Evaluation", "Score", "eval_mode", "evaluate", "score"]
 
@@ -133,17 +134,20 @@ def evaluate(
     *,
     text_bytes: int | None = None,
     policy: PlanPolicy | None = None,
+    world: World | None = None,
 ) -> Evaluation:
     """NLL and planner diagnostics over all batches; `text_bytes` is what their targets stand for, in all.
 
-    `policy` says how the belief is used (None: the model's own). Leaves the model in the mode (train or eval) it was
-    in and draws no random number. Raises ValueError for no batch, ImpossibleObservationError where a target has
-    probability zero, and NonFiniteError where the model gives NaN.
+    In a `world` of several processes each reads batches of its own, as many as there are for it, and all get the means
+    over the batches of all. `policy` says how the belief is used (None: the model's own). Leaves the model in the mode
+    (train or eval) it was in and draws no random number. Raises ValueError for no batch, ImpossibleObservationError
+    where a target has probability zero, and NonFiniteError where the model gives NaN.
     """
     sums = dict.fromkeys(("nll", "belief_entropy", "plan_mi", "chunk_bow", "chunk_post_kl"), 0.0)
     usage = torch.zeros(model.num_plan_states, dtype=torch.float64)
-    targets = chunks = 0
+    targets = chunks = 0.0
     planner = model.planner
+    world = World() if world is None else world
     with eval_mode(model):
         for found in read_batches(model, batches, policy=policy):
             if isinstance(planner, FilterPlanner):
@@ -160,8 +164,11 @@ def evaluate(
                 sums["chunk_post_kl"] += float(recognizer_kl(planner, found).sum())
             usage += found.log_belief_after.exp().sum(0).cpu()
             targets += len(found.token_nll)
+    usage, own = world.total(usage), torch.tensor([*sums.values(), targets, chunks], dtype=torch.float64)
+    *values, targets, chunks = world.total(own).tolist()
     if targets == 0:
         raise ValueError("evaluation needs at least one batch with a target")
+    sums = dict(zip(sums, values, strict=True))
     nll = sums["nll"] / targets
     return Evaluation(
         nll=nll,
@@ -173,7 +180,7 @@ def evaluate(
         chunk_bow=sums["chunk_bow"] / chunks if isinstance(planner, FilterPlanner) else None,
         chunk_post_kl=sums["chunk_post_kl"] / chunks if isinstance(planner, V1Planner) else None,
         usage=tuple((usage / targets).tolist()),
-        targets=targets,
+        targets=int(targets),
         text_bytes=text_bytes,
     )
 

@@ -1,6 +1,7 @@
 """One optimizer step after another, and nothing else: no disk, no printing, no clock."""
 
 import math
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -9,14 +10,18 @@ from torch import Tensor
 from apelr_model.batches import TokenBatch
 from apelr_model.carried_plan import CarriedPlan
 from apelr_model.checkpoint_checks import compare_tensors
-from apelr_model.errors import NonFiniteError
-from apelr_model.objective import TERM_NAMES, loss_terms, step_totals, total_loss
+from apelr_model.errors import ImpossibleObservationError, NonFiniteError
+from apelr_model.objective import StepTotals, step_totals
 from apelr_model.optim import build_optimizer, learning_rate
 from apelr_model.plan_splits import PlanSplit, PlanSplits
+from apelr_model.plan_state import PlanState
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.precision import check_arithmetic, matrix_products
+from apelr_model.random_numbers import random_states, restore_random_states
+from apelr_model.step_loss import MicroBatch, StepLoss
 from apelr_model.training_config import LossWeights, OptimConfig
 from apelr_model.training_state import check_training_state, read_carried_plan, read_skipped, read_splits
+from apelr_model.world import World
 
 __all__ = ["StepReport", "Trainer"]
 
@@ -50,10 +55,18 @@ class Trainer:
 
     The data need no state: the rows of step s are a function of the seed and s. The plans that rows hand on to the rows
     of the next step (`TokenBatch.continues`) are part of it.
+
+    In a `world` of several processes each has a trainer of an equal model, and all call the same methods in the same
+    order. Each is given its share of a step's rows; losses, gradients and reports are those of all rows together.
     """
 
-    def __init__(self, model: PlannerLM, optim: OptimConfig, weights: LossWeights) -> None:
-        """Raises ValueError where the model's device cannot do what `optim` asks for."""
+    def __init__(
+        self, model: PlannerLM, optim: OptimConfig, weights: LossWeights, *, world: World | None = None
+    ) -> None:
+        """Raises ValueError where the model's device cannot do what `optim` asks for.
+
+        Each process but the first begins a stream of random numbers of its own, for its rows' dropout.
+        """
         check_arithmetic(optim, model.device)
         if optim.compile:
             model.executor.compile_training()
@@ -67,17 +80,21 @@ class Trainer:
         self.skipped = 0  # steps in a row, up to now
         self.splits = PlanSplits(model, optim.split_interval, optim.max_steps) if optim.split_interval else None
         self.carried = CarriedPlan()
+        self.world = World() if world is None else world
+        self._step_loss = self.world.summing_gradients(StepLoss(model, weights))
+        self.world.begin_own_random_numbers()
 
     def train_step(self, batch: TokenBatch) -> StepReport:
         """Update the parameters once from all rows of `batch`, in `grad_accum_steps` micro-batches.
 
-        NLL and every per-target or per-chunk mean are those of the full batch. Where a term or the gradient is NaN or
-        infinite the parameters stay as they are: the step is skipped, and rows that would go on from it begin afresh;
+        NLL and every per-target or per-chunk mean are those of the full batch, and of all processes' batches together;
+        gradients are summed over the processes once a step. Where a term or the gradient is NaN or infinite, in any
+        process, the parameters stay as they are: the step is skipped, and rows that would go on from it begin afresh;
         after `skip_non_finite` such steps in a row NonFiniteError is raised. (Under fp16 the scaler looks after the
         gradient: it skips the step and lowers its scale, which is how it finds its scale.) Matrix products are as exact
         as the optimizer's configuration says within a step, and nowhere else.
         """
-        with matrix_products(self.optim):
+        with matrix_products(self.optim), self.world.needing_all():
             return self._step(batch)
 
     def _step(self, batch: TokenBatch) -> StepReport:
@@ -87,52 +104,61 @@ class Trainer:
         self.model.train()
         self.model.set_schedule(self.step, self.optim.max_steps)
         self.optimizer.zero_grad(set_to_none=True)
+        totals = self._totals(batch)
         try:
-            made = self._accumulate(batch)
+            made = self._accumulate(batch, totals)
             norm = self._clip()
             if not self.scaler.is_enabled() and not bool(torch.isfinite(norm)):
                 reason = f"the gradient's norm is {float(norm)} at step {self.step}, with every loss term finite"
                 raise NonFiniteError(f"{reason}; no parameter was changed")
         except NonFiniteError as error:
-            return self._skip(error, rate, batch)
+            return self._skip(error, rate, totals.targets)
         self.skipped = 0
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
         self.model.set_schedule(self.step, self.optim.max_steps)
-        figures = _figures(made)
+        figures = _figures(made, self.world)
         splits: tuple[PlanSplit, ...] = ()
         if self.splits is not None and figures.scores is not None:
             self.splits.see(figures.scores, figures.usage)
             splits = self.splits.after(self.step, self.optimizer, self.carried)
-        usage, targets = tuple(figures.usage.tolist()), int(batch.lengths.sum())
-        return StepReport(self.step, figures.loss, figures.terms, rate, float(norm), targets, usage, splits)
+        usage = tuple(figures.usage.tolist())
+        return StepReport(self.step, figures.loss, figures.terms, rate, float(norm), totals.targets, usage, splits)
 
-    def _accumulate(self, batch: TokenBatch) -> list[dict[str, Tensor]]:
-        """Add up the gradients of all micro-batches; each one's figures by name, still on the device."""
+    def _totals(self, batch: TokenBatch) -> StepTotals:
+        """The counts of the rows of all processes."""
+        own = step_totals(self.model, batch, self.weights, micro_batches=self.optim.grad_accum_steps)
+        return StepTotals(*self.world.total(torch.tensor(own)).tolist())
+
+    def _accumulate(self, batch: TokenBatch, totals: StepTotals) -> list[dict[str, Tensor]]:
+        """Add up the gradients of all micro-batches; each one's figures by name, still on the device.
+
+        Those of other processes come with the last micro-batch, when it is known that none has failed.
+        """
         parts = self.optim.grad_accum_steps
         with_scores = self.splits is not None and self.step < self.splits.last
-        totals = step_totals(self.model, batch, self.weights, micro_batches=parts)
-        made = []
-        after = []
-        for micro, carried in zip(batch.split(parts), self.carried.split(batch, parts), strict=True):
-            plan = carried.before(self.model.planner, micro)
-            with torch.autocast(
-                self.model.device.type,
-                dtype=DTYPES[self.optim.precision],
-                enabled=self.optim.precision != "fp32",
-            ):
-                terms = loss_terms(self.model, micro, self.weights, totals=totals, plan=plan, with_scores=with_scores)
-            loss = total_loss(terms, self.weights, self.step)
-            self.scaler.scale(loss).backward()
-            assert terms.plan is not None, "a batch that has been read leaves its plans somewhere"
-            after.append(terms.plan)
-            found = {name: getattr(terms, name) for name in ("usage", "scores", *TERM_NAMES)}
-            made.append({name: part.detach() for name, part in (found | {"loss": loss}).items() if part is not None})
+        made: list[dict[str, Tensor]] = []
+        after: list[PlanState] = []
+        with self.world.failing_together(NonFiniteError, ImpossibleObservationError) as agree:
+            for micro, carried in zip(batch.split(parts), self.carried.split(batch, parts), strict=True):
+                plan = carried.before(self.model.planner, micro)
+                is_last = len(made) == parts - 1
+                with nullcontext() if is_last else self.world.keeping_gradients(self._step_loss):
+                    with torch.autocast(
+                        self.model.device.type,
+                        dtype=DTYPES[self.optim.precision],
+                        enabled=self.optim.precision != "fp32",
+                    ):
+                        given = MicroBatch(micro, totals, plan, self.step, with_scores, agree if is_last else None)
+                        loss, found, left = self._step_loss(given)
+                    self.scaler.scale(loss).backward()
+                made.append(found)
+                after.append(left)
         self.carried.keep_after(batch, after)
         return made
 
-    def _skip(self, error: NonFiniteError, rate: float, batch: TokenBatch) -> StepReport:
+    def _skip(self, error: NonFiniteError, rate: float, targets: int) -> StepReport:
         """Leave the step out, where it may be. Raises NonFiniteError where too many have been."""
         self.optimizer.zero_grad(set_to_none=True)
         reason = f"{error}; the learning rate was {rate:.3g}"
@@ -143,7 +169,7 @@ class Trainer:
         self.step += 1
         self.model.set_schedule(self.step, self.optim.max_steps)
         self.carried = CarriedPlan()
-        return StepReport(self.step, math.nan, {}, rate, math.nan, int(batch.lengths.sum()), (), skipped=reason)
+        return StepReport(self.step, math.nan, {}, rate, math.nan, targets, (), skipped=reason)
 
     def _clip(self) -> Tensor:
         self.scaler.unscale_(self.optimizer)
@@ -151,25 +177,29 @@ class Trainer:
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a bit-for-bit continuation needs: model, optimizer, scaler, step, RNG states."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        """Everything that a bit-for-bit continuation needs: model, optimizer, scaler, step, RNG states.
+
+        The same in every process: of the plans that rows hand on, and of RNG states, those of all.
+        """
+        carried = self.carried.gathered(self.world).state
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "skipped": self.skipped,
-            "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
-            "carried": None if self.carried.state is None else self.carried.state._asdict(),
+            "rng": random_states(self.model.device, self.world),
+            "carried": None if carried is None else carried._asdict(),
             "splits": None if self.splits is None else self.splits.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any], *, restore_rng: bool = True) -> None:
         """Take up the state that `state_dict` gave, strict about names and shapes; CheckpointError names what differs.
 
-        Hyperparameters (learning rate, weight decay) stay those of this trainer's own configuration. Without
-        `restore_rng` the random number generators are left as they are, no row goes on with a plan of before, and what
-        the plan states are worth is measured anew.
+        Hyperparameters (learning rate, weight decay) stay those of this trainer's own configuration. The number of
+        processes may be another: each takes its share of the plans, and one that has no stored RNG state begins a
+        stream of its own. Without `restore_rng` the random number generators are left as they are, no row goes on with
+        a plan of before, and what the plan states are worth is measured anew.
         """
         compare_tensors(state["model"], self.model.state_dict(), "the checkpoint")
         own_scaler = self.scaler.state_dict()
@@ -186,13 +216,11 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
         self.skipped = skipped
-        self.carried = CarriedPlan(carried)
+        self.carried = CarriedPlan(carried).of(self.world)
         if self.splits is not None and splits is not None:
             self.splits.record, self.splits.state = splits
         if restore_rng:
-            torch.set_rng_state(state["rng"]["cpu"].cpu())
-            if state["rng"]["cuda"] and torch.cuda.is_available():
-                torch.cuda.set_rng_state_all([s.cpu() for s in state["rng"]["cuda"]])
+            restore_random_states(state["rng"], self.model.device, self.world)
 
 
 class _Figures(NamedTuple):
@@ -204,13 +232,12 @@ class _Figures(NamedTuple):
     scores: Tensor | None
 
 
-def _figures(made: list[dict[str, Tensor]]) -> _Figures:
-    """Those of the full batch, from its micro-batches'."""
-    usage, scores = (_sum([parts.pop(name) for parts in made if name in parts]) for name in ("usage", "scores"))
-    assert usage is not None, "every micro-batch has its usage"
-    sums = {name: sum(float(parts[name]) for parts in made) for name in made[0]}
-    return _Figures(sums.pop("loss"), sums, usage, scores)
-
-
-def _sum(parts: list[Tensor]) -> Tensor | None:
-    return torch.stack([part.cpu().double() for part in parts]).sum(0) if parts else None
+def _figures(made: list[dict[str, Tensor]], world: World) -> _Figures:
+    """Those of the full batch, from its micro-batches' in every process."""
+    names = list(made[0])
+    parts = [torch.stack([figures[name].cpu().double() for figures in made]).sum(0) for name in names]
+    sums = world.total(torch.cat([part.flatten() for part in parts])).split([part.numel() for part in parts])
+    found = {name: whole.view(part.shape) for name, whole, part in zip(names, sums, parts, strict=True)}
+    usage, scores = found.pop("usage"), found.pop("scores", None)
+    terms = {name: float(value) for name, value in found.items()}
+    return _Figures(terms.pop("loss"), terms, usage, scores)

@@ -105,11 +105,18 @@ def read_skipped(stored: object, where: str) -> int:
 
 
 def _check_rng(stored: Mapping[Any, Any], where: str) -> None:
-    own = torch.get_rng_state()
-    cpu, cuda = stored.get("cpu"), stored.get("cuda")
-    fits = isinstance(cpu, Tensor) and cpu.shape == own.shape and cpu.dtype == torch.uint8
-    if not fits or not isinstance(cuda, list) or not all(isinstance(each, Tensor) for each in cuda):
+    others = stored.get("others", [])
+    if not isinstance(others, list) or not all(map(_is_rng, [stored, *others])):
         raise CheckpointError(f"{where}: the training state's 'rng' is not a state of torch's generators")
+
+
+def _is_rng(stored: object) -> bool:
+    """Whether these are states of one process's generators."""
+    if not isinstance(stored, Mapping):
+        return False
+    own, cpu, cuda = torch.get_rng_state(), stored.get("cpu"), stored.get("cuda")
+    fits = isinstance(cpu, Tensor) and cpu.shape == own.shape and cpu.dtype == torch.uint8
+    return fits and isinstance(cuda, list) and all(isinstance(each, Tensor) for each in cuda)
 
 
 def _parameters(groups: object) -> list[list[int] | None]:

@@ -48,6 +48,9 @@ def train(
     unless told otherwise). Ctrl-C and SIGTERM save a checkpoint and leave with exit code 130 and 143; a second one
     leaves at once. SIGUSR1 saves a checkpoint, and the run goes on.
     """
+    from apelr_cli.launch import check_launch, find_launch
+
+    launch = find_launch()  # before torch is imported
     from apelr_cli.config_reader import load_run_config
     from apelr_cli.run_config import to_yaml
     from apelr_cli.shipped import find_config
@@ -59,16 +62,21 @@ def train(
     if print_config:
         click.echo(to_yaml(config), nl=False)
         return
+    check_launch(launch, config.train.distributed)
     from apelr_cli.device import resolve_device
     from apelr_cli.dry_run import describe_run
+    from apelr_cli.process_group import device_of_process, joined
     from apelr_cli.run_folder import RunFolder
     from apelr_cli.training_run import run_folder_path
     from apelr_cli.training_start import train_run
 
-    device = resolve_device(config.device)
-    folder = RunFolder(run_folder_path(config, path, out))
+    device = device_of_process(resolve_device(config.device), launch)
+    folder = RunFolder(run_folder_path(config, path, out), writes=launch.rank == 0)
     if dry_run:
-        for line in describe_run(config, folder, device, resume=resume, force=force):
-            click.echo(line)
+        for line in describe_run(config, folder, device, resume=resume, force=force, processes=launch.size):
+            if launch.rank == 0:
+                click.echo(line)
         return
-    context.exit(train_run(config, folder, device, resume=resume, force=force, quiet=quiet))
+    with joined(launch, config.train.distributed, device) as world:
+        code = train_run(config, folder, device, resume=resume, force=force, quiet=quiet, world=world)
+    context.exit(code)

@@ -1,0 +1,14 @@
+"""Bytes that stay and bytes that are sent, worked out by hand."""
+
+import pytest
+
+from apelr_cli.training_costs import ring_bytes, state_bytes
+
+
+def test_a_parameter_takes_sixteen_bytes() -> None:
+    assert state_bytes(1_000) == 16_000
+
+
+@pytest.mark.parametrize(("processes", "sent"), [(1, 0), (2, 4_000), (4, 6_000)])
+def test_a_ring_sends_all_but_the_own_share_twice(processes: int, sent: int) -> None:
+    assert ring_bytes(1_000, processes) == sent

@@ -1,0 +1,120 @@
+"""Several processes train one model: what one does with all rows. Real processes that talk through gloo."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from apelr_model import NonFiniteError, World
+
+Found = dict[int, list[dict[str, Any]]]
+
+WORKER = Path(__file__).parent / "world_worker.py"
+each_case = pytest.mark.parametrize(("size", "case"), [(2, "v1"), (2, "v2"), (2, "nll"), (4, "v2")])
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What each process found, by the number of processes."""
+    folder = tmp_path_factory.mktemp("world")
+    done = subprocess.run([sys.executable, WORKER, folder], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return {
+        size: [torch.load(folder / f"found-{size}-{rank}.pt", weights_only=False) for rank in range(size)]
+        for size in (1, 2, 4)
+    }
+
+
+def assert_close(left: Any, right: Any) -> None:
+    if isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key, value in left.items():
+            assert_close(value, right[key])
+    else:
+        torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-11)
+
+
+@each_case
+def test_processes_together_do_what_one_does(size: int, case: str, found: Found) -> None:
+    one = found[1][0][case]
+    for each in (every[case] for every in found[size]):
+        for theirs, ours in zip(each["reports"], one["reports"], strict=True):
+            assert theirs.targets == ours.targets == 64
+            assert theirs.terms.keys() == ours.terms.keys()
+            assert_close(theirs.terms, ours.terms)
+            assert_close(list(theirs[-2]), list(ours[-2]))
+            assert (theirs.loss, theirs.grad_norm) == pytest.approx((ours.loss, ours.grad_norm), rel=1e-9)
+            assert [s[::2] for s in theirs.splits] == [s[::2] for s in ours.splits]
+        assert_close(each["state"]["model"], one["state"]["model"])
+        assert_close(each["state"]["optimizer"]["state"], one["state"]["optimizer"]["state"])
+        assert_close(each["state"]["carried"], one["state"]["carried"])
+        assert_close(each["state"]["splits"], one["state"]["splits"])
+
+
+@each_case
+def test_all_processes_have_the_same_parameters_bit_for_bit(size: int, case: str, found: Found) -> None:
+    first, *others = (each[case]["state"] for each in found[size])
+    for other in others:
+        assert all(torch.equal(value, other["model"][name]) for name, value in first["model"].items())
+
+
+@each_case
+def test_an_evaluation_is_that_of_all_batches(size: int, case: str, found: Found) -> None:
+    one = found[1][0][case]["evaluation"]
+    for each in found[size]:
+        assert_close(each[case]["evaluation"]._asdict(), one._asdict())
+
+
+def test_parameters_without_a_gradient_stay_as_they_were_made(found: Found) -> None:
+    moments = [each["nll"]["state"]["optimizer"]["state"].keys() for each in (found[1][0], found[2][1])]
+    names = len(found[1][0]["nll"]["state"]["model"])
+    assert moments[0] == moments[1]
+    assert 0 < len(moments[0]) < names
+
+
+def test_gradients_lie_where_they_are_sent_from(found: Found) -> None:
+    for size in (1, 2, 4):
+        addresses = found[size][0]["v2"]["gradients"]
+        assert len(set(addresses)) == (len(addresses) if size == 1 else 1)
+
+
+def test_each_process_draws_random_numbers_of_its_own(found: Found) -> None:
+    assert [len({each["random"] for each in found[size]}) for size in (1, 2, 4)] == [1, 2, 4]
+    assert found[1][0]["random"] == found[2][0]["random"], "the first one draws what one process would"
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_state_is_gone_on_from_bit_for_bit_with_dropout(size: int, found: Found) -> None:
+    assert all(each["resumed"] == [True] * 3 for each in found[size])
+
+
+def test_a_failure_of_one_is_the_failure_of_all_before_anything_changes(found: Found) -> None:
+    own = "loss term nll is nan at step 0; no parameter was changed"
+    said = {size: [each["failure"][0].split("; the learning")[0] for each in found[size]] for size in (1, 2, 4)}
+    assert said == {1: [own], 2: [f"process 1: {own}", own], 4: [*[f"process 3: {own}"] * 3, own]}
+
+
+def test_after_a_failure_steps_are_as_if_there_had_been_none(found: Found) -> None:
+    losses = [each["failure"][1] for size in (1, 2, 4) for each in found[size]]
+    assert losses == pytest.approx([losses[0]] * 7, rel=1e-9)
+
+
+def test_one_process_needs_no_other() -> None:
+    world, values = World(), torch.arange(3)
+    assert world.is_first
+    assert torch.equal(world.total(values), values)
+    assert world.largest(-3) == -3
+    assert [torch.equal(each, values) for each in world.gathered(values)] == [True]
+    assert world.problem_of_any() == ""
+    assert world.share(7) == slice(0, 7)
+    with pytest.raises(NonFiniteError, match="own"), world.failing_together(NonFiniteError):
+        raise NonFiniteError("own")
+
+
+def test_rows_are_divided_in_runs_or_not_at_all() -> None:
+    assert [World(rank, 3).share(6) for rank in range(3)] == [slice(0, 2), slice(2, 4), slice(4, 6)]
+    with pytest.raises(ValueError, match="7 rows cannot be divided evenly between 2 processes"):
+        World(0, 2).share(7)
