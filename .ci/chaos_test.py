@@ -12,7 +12,7 @@ sys.path.insert(0, str(FOLDER))
 import disk  # noqa: E402
 import fuzzing  # noqa: E402
 import kills  # noqa: E402
-from subjects import CONFIGS, FaultyRuns, subjects  # noqa: E402
+from stormed_runs import CONFIGS, FaultyRuns, subjects  # noqa: E402
 
 from apelr_model import CheckpointError  # noqa: E402
 

@@ -147,3 +147,9 @@ def test_top_level_holds_only_what_the_layout_names() -> None:
     entries = {line.partition("/")[0] for line in listed.stdout.splitlines()}
     dotfiles = {entry for entry in entries if entry.startswith(".") and f"\n{entry}/" not in listed.stdout}
     assert entries - TOP_LEVEL - dotfiles == set()
+
+
+def test_the_folders_of_programs_have_no_two_files_of_one_name():
+    """Their tests put each folder on the path of one and the same process."""
+    names = [path.name for path in (ROOT / ".ci").glob("*/*.py") if path.name != "__main__.py"]
+    assert sorted(set(names)) == sorted(names)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from kills import chosen_changes, finish
-from subjects import FaultyRuns, Subject, subjects
+from stormed_runs import FaultyRuns, Subject, subjects
 
 ERRORS = ("ENOSPC", "EIO", "EROFS")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from subjects import FaultyRuns, Subject, subjects
+from stormed_runs import FaultyRuns, Subject, subjects
 
 from apelr_model import load_checkpoint, load_newest_checkpoint
 
