@@ -9,9 +9,8 @@ from apelr_cli.benchmark_costs import training_flops
 from apelr_cli.memory_check import check_text_fits_memory
 from apelr_cli.model_size import describe_costs
 from apelr_cli.process_group import check_division
-from apelr_cli.resuming import plan_run
+from apelr_cli.resuming import RunRequest, plan_run
 from apelr_cli.run_config import RunConfig
-from apelr_cli.run_folder import RunFolder
 from apelr_cli.train_config import TrainLoop
 from apelr_cli.training_costs import ring_bytes, state_bytes
 from apelr_data import TokenCache
@@ -20,20 +19,13 @@ from apelr_model import ModelCosts, V1Config, V2Config, build_model, count_costs
 __all__ = ["describe_run"]
 
 
-def describe_run(
-    config: RunConfig,
-    folder: RunFolder,
-    device: torch.device,
-    *,
-    resume: str | None,
-    force: bool,
-    processes: int = 1,
-) -> Iterator[str]:
+def describe_run(asked: RunRequest, *, processes: int) -> Iterator[str]:
     """The lines of a dry run: sizes first, then what would be done, refused by the very checks of a real run.
 
     Takes no memory for fresh parameters, writes nothing and asks no network. A `train.resume_from` that is not
     there yet is only warned of.
     """
+    config, folder, device, resume, force = asked
     train, data = config.train, config.data
     vocab_size = config.tokenizer.vocab_size
     with torch.device("meta"):
@@ -60,7 +52,7 @@ def describe_run(
         yield f"folder     {folder.path}: would be made"
         yield f"starts     from {origin} (warning: it is not there)"
         return
-    plan = plan_run(config, folder, device, resume=resume, force=force, processes=processes)
+    plan = plan_run(asked, processes=processes)
     yield from (f"           skipped: {line}" for line in plan.skipped)
     if plan.resumed:
         done = "is finished: nothing to do" if plan.is_finished else f"would go on from step {plan.resumed.step}"

@@ -44,6 +44,10 @@ class Reporter:
         if not self.quiet:
             self.console.print(Text(text))
 
+    def say_at(self, step: int, text: str) -> None:
+        """One line of plain words about a step."""
+        self.say(f"step {step}/{self.max_steps}  {text}")
+
     def tokens_per_second(self, report: StepReport) -> float:
         """Targets of all rows a second since the last call, evaluation and saving included."""
         last_step, last_time = self._last
@@ -67,15 +71,14 @@ class Reporter:
     def split(self, step: int, split: PlanSplit) -> None:
         """One line about an idle plan state and what became of it."""
         now = "out of use" if split.copy_of is None else f"a copy of state {split.copy_of}"
-        self.say(
-            f"step {step}/{self.max_steps}  plan state {split.state} was worth {split.worth:.1e} nats/token, now {now}"
-        )
+        self.say_at(step, f"plan state {split.state} was worth {split.worth:.1e} nats/token, now {now}")
 
     def evaluation(self, step: int, found: Evaluation) -> None:
         """One line about an evaluation on held-out text."""
-        self.say(
-            f"step {step}/{self.max_steps}  validation: {found.nll:.3f} nats/token  {self._bits(found.bits_per_byte)}  "
-            f"perplexity {found.perplexity:.1f}  plan MI {found.plan_mi:.4f} nats  {plans_in_use(found.usage)}"
+        self.say_at(
+            step,
+            f"validation: {found.nll:.3f} nats/token  {self._bits(found.bits_per_byte)}  "
+            f"perplexity {found.perplexity:.1f}  plan MI {found.plan_mi:.4f} nats  {plans_in_use(found.usage)}",
         )
 
     def _bits(self, bits_per_byte: float | None) -> str:

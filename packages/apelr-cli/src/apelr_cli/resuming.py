@@ -22,7 +22,7 @@ from apelr_model import (
     load_newest_checkpoint,
 )
 
-__all__ = ["RunPlan", "check_same_data", "plan_run", "restore", "start_from"]
+__all__ = ["RunPlan", "RunRequest", "check_same_data", "plan_run", "restore", "start_from"]
 
 MOVABLE = (
     *("train.out_dir", "data.token_cache", "data.token_cache_dir", "data.reuse_token_cache"),
@@ -98,6 +98,18 @@ def start_from(trainer: Trainer, checkpoint: Checkpoint, config: RunConfig) -> l
     return differences({"model": asdict(checkpoint.model_config)}, {"model": now["model"]})
 
 
+class RunRequest(NamedTuple):
+    """What `apelr train` was asked for."""
+
+    config: RunConfig
+    folder: RunFolder
+    device: torch.device
+    resume: str | None
+    """What `--resume` says."""
+    force: bool
+    """Whether a run that is in the folder may be removed."""
+
+
 class RunPlan(NamedTuple):
     """What a run starts from; nothing has been written or changed yet."""
 
@@ -115,20 +127,13 @@ class RunPlan(NamedTuple):
     """Of each newer checkpoint of the run, why it cannot be gone on from."""
 
 
-def plan_run(
-    config: RunConfig,
-    folder: RunFolder,
-    device: torch.device,
-    *,
-    resume: str | None,
-    force: bool,
-    processes: int = 1,
-) -> RunPlan:
+def plan_run(asked: RunRequest, *, processes: int) -> RunPlan:
     """What to start from. Refuses all that can be refused before text is read, for a real run and a dry run alike.
 
     Raises ValueErrors with one line: precision, missing text, the state of the folder, checkpoints that do not fit,
     rows that cannot be divided between the processes.
     """
+    config, folder, device, resume, force = asked
     check_arithmetic(config.train, device)
     check_row_feed(config.train, device)
     open_corpus(config.data, seed=config.seed)  # looks files up; asks no network

@@ -127,11 +127,11 @@ class TrainingRun:
     def _save_now(self) -> None:
         """A signal has asked for a checkpoint."""
         self.checkpoints.save_if_new()
-        self.reporter.say(f"step {self.trainer.step}/{self.reporter.max_steps}  saved, as asked")
+        self.reporter.say_at(self.trainer.step, "saved, as asked")
 
     def _log(self, report: StepReport, text_bytes: int) -> None:
         if report.skipped:
-            self.reporter.say(f"step {report.step}/{self.reporter.max_steps}  skipped: {report.skipped}")
+            self.reporter.say_at(report.step, f"skipped: {report.skipped}")
             self.folder.append_metrics({"kind": "skipped", "step": report.step, "reason": report.skipped})
             return
         if report.step % self.config.train.log_interval and report.step != self.config.train.max_steps:

@@ -11,9 +11,8 @@ from apelr_cli.packing_progress import packing_progress
 from apelr_cli.prepared_text import PreparedText, prepare_text
 from apelr_cli.process_group import check_same
 from apelr_cli.reporting import Reporter
-from apelr_cli.resuming import RunPlan, check_same_data, plan_run, restore, start_from
+from apelr_cli.resuming import RunPlan, RunRequest, check_same_data, plan_run, restore, start_from
 from apelr_cli.run_config import RunConfig, to_yaml
-from apelr_cli.run_folder import RunFolder
 from apelr_cli.run_lock import RunLock
 from apelr_cli.signals import StopRequest, StopTraining
 from apelr_cli.training_data import TrainingData, arrange_rows, training_rows
@@ -23,61 +22,40 @@ from apelr_model import Trainer, World, build_model, count_costs
 __all__ = ["train_run"]
 
 
-def train_run(
-    config: RunConfig,
-    folder: RunFolder,
-    device: torch.device,
-    *,
-    resume: str | None,
-    force: bool,
-    quiet: bool,
-    world: World | None = None,
-) -> int:
+def train_run(asked: RunRequest, *, quiet: bool, world: World) -> int:
     """Train, from the beginning or from a checkpoint, and return the command's exit code.
 
     Each process of a `world` calls this; the first one speaks, and writes into the folder.
 
     0: finished; 128 + signal: stopped and saved. Raises ValueErrors with one line for what the user can mend.
     """
-    world = World() if world is None else world
-    with RunLock(folder.path) as lock:
-        if (resume or force) and world.is_first:
+    with RunLock(asked.folder.path) as lock:
+        if (asked.resume or asked.force) and world.is_first:
             lock.take_if_used()
-        return _train_alone(config, folder, device, lock, world, resume=resume, force=force, quiet=quiet)
+        return _train_alone(asked, lock, world, quiet=quiet)
 
 
-def _train_alone(
-    config: RunConfig,
-    folder: RunFolder,
-    device: torch.device,
-    lock: RunLock,
-    world: World,
-    *,
-    resume: str | None,
-    force: bool,
-    quiet: bool,
-) -> int:
+def _train_alone(asked: RunRequest, lock: RunLock, world: World, *, quiet: bool) -> int:
     """`train_run`; the first process takes the lock before anything is written."""
-    plan = plan_run(config, folder, device, resume=resume, force=force, processes=world.size)
-    config = plan.config
+    plan = plan_run(asked, processes=world.size)
+    config, folder = plan.config, asked.folder
     first_step = plan.resumed.step if plan.resumed else plan.origin.step if plan.origin else 0
-    check_same(
-        world, "config and checkpoint", f"step {first_step}\n{plan.skipped}\n{to_yaml(config)}"
-    )  # before any is written
+    begins = f"step {first_step}\n{plan.skipped}\n{to_yaml(config)}"
+    check_same(world, "config and checkpoint", begins)  # before any is written
     reporter = Reporter(max_steps=config.train.max_steps, first_step=first_step, quiet=quiet or not world.is_first)
     if plan.is_finished:
         reporter.say(f"{folder.path} is finished (step {first_step}); nothing to do")
         return 0
-    if resume and not plan.resumed:
+    if asked.resume and not plan.resumed:
         reporter.say(f"no checkpoint in {folder.path}: starting afresh")
     for line in plan.skipped:
         reporter.say(f"warning: skipped a checkpoint: {line}")
     with StopRequest(world.largest) as stop:
         try:
-            run = _set_up(config, folder, device, plan, reporter, stop, world)
+            run = _set_up(asked, plan, reporter, stop, world)
             if world.is_first:
                 lock.take()
-            if force:
+            if asked.force:
                 folder.clear()
             with reporter:
                 stop.deferred = True
@@ -91,16 +69,9 @@ def _train_alone(
     return 0
 
 
-def _set_up(
-    config: RunConfig,
-    folder: RunFolder,
-    device: torch.device,
-    plan: RunPlan,
-    reporter: Reporter,
-    stop: StopRequest,
-    world: World,
-) -> TrainingRun:
+def _set_up(asked: RunRequest, plan: RunPlan, reporter: Reporter, stop: StopRequest, world: World) -> TrainingRun:
     """Everything a run needs before its first file is written."""
+    config, folder, device = plan.config, asked.folder, asked.device
     source = plan.resumed or plan.origin
     tokenizer = None
     if source:

@@ -119,7 +119,8 @@ class PlanSplits:
         sources = {k for k in range(len(worth)) if worth[k] >= least}
         made: list[PlanSplit] = []
         while float(worth.min()) < least:
-            state, heir = int(worth.argmin()), int(costs[worth.argmin()].argmin())
+            state = int(worth.argmin())
+            heir = int(costs[state].argmin())
             failed = int(twins[state]) >= 0
             if failed:
                 tried[twins[state]] = True
@@ -135,6 +136,6 @@ class PlanSplits:
                 sources.remove(found)
             costs[state] = math.inf
             costs[:, state] = math.inf
-            worth = torch.where(worth == math.inf, worth, costs.amin(1).clamp(min=0))
+            worth = costs.amin(1).clamp(min=0)
         self.state = SplitState(fresh, tried)
         return tuple(made)

@@ -66,17 +66,19 @@ def train(
     from apelr_cli.device import resolve_device
     from apelr_cli.dry_run import describe_run
     from apelr_cli.process_group import device_of_process, joined
+    from apelr_cli.resuming import RunRequest
     from apelr_cli.run_folder import RunFolder
     from apelr_cli.training_run import run_folder_path
     from apelr_cli.training_start import train_run
 
     device = device_of_process(resolve_device(config.device), launch)
     folder = RunFolder(run_folder_path(config, path, out), writes=launch.rank == 0)
+    asked = RunRequest(config, folder, device, resume, force)
     if dry_run:
-        for line in describe_run(config, folder, device, resume=resume, force=force, processes=launch.size):
+        for line in describe_run(asked, processes=launch.size):
             if launch.rank == 0:
                 click.echo(line)
         return
     with joined(launch, config.train.distributed, device) as world:
-        code = train_run(config, folder, device, resume=resume, force=force, quiet=quiet, world=world)
+        code = train_run(asked, quiet=quiet, world=world)
     context.exit(code)
