@@ -140,8 +140,8 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict static types of the packages' sources."""
-    sources = [f"packages/{name}/src" for name in PACKAGES]
+    """Strict static types of the packages' sources, and of the examples."""
+    sources = [*(f"packages/{name}/src" for name in PACKAGES), "packages/apelr-model/examples"]
     run_python(session, environment_together(session), "-m", "mypy", *session.posargs, *sources)
 
 
