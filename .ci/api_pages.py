@@ -38,7 +38,7 @@ def filled(page: str, package: str) -> str:
 
 
 def entry(module: griffe.Module, name: str) -> str:
-    target = module.modules_collection[module.imports[name]]  # not by `name`: some modules are called as what they offer
+    target = module.modules_collection[module.imports[name]]  # by its place: a module may have the same name
     if isinstance(target, griffe.Alias):
         target = target.final_target
     match target:
@@ -54,15 +54,22 @@ def entry(module: griffe.Module, name: str) -> str:
 
 def class_parts(found: griffe.Class) -> Iterator[str]:
     bases = [str(base) for base in found.bases]
-    is_record = "dataclass" in found.labels or "NamedTuple" in bases
     head = f"class {found.name}" + (f"({', '.join(bases)})" if bases else "")
-    parameters = re.sub(r"\(self(, )?", "(", found.members["__init__"].signature()) if "__init__" in found.members else ""
-    yield code(head if is_record or not parameters else f"{head}\n\n{wrapped(parameters.replace('__init__', found.name))}")
-    yield prose(found)
-    if not is_record and parameters:
-        yield prose(found.members["__init__"])
+    start = found.members.get("__init__")
+    if "dataclass" in found.labels or start is None:  # what it is made of are its fields, and they follow
+        yield code(head)
+        yield prose(found)
+    else:
+        yield code(f"{head}\n\n{wrapped(without_self(start).replace('__init__', found.name))}")
+        yield prose(found)
+        yield prose(start)
     yield "\n".join(field_lines(found))
     yield "\n".join(method_lines(found))
+
+
+def without_self(method: griffe.Function) -> str:
+    """The signature as a caller sees it."""
+    return re.sub(r"\((self|cls)(, )?", "(", method.signature(), count=1)
 
 
 def field_lines(found: griffe.Class) -> Iterator[str]:
@@ -78,8 +85,7 @@ def method_lines(found: griffe.Class) -> Iterator[str]:
         if name.startswith("_") or name == "rules":
             continue
         if member.is_function:
-            signature = re.sub(r"\((self|cls)(, )?", "(", member.signature())
-            yield f"- `.{signature}`" + said(member)
+            yield f"- `.{without_self(member)}`" + said(member)
         elif "property" in member.labels:
             yield f"- `.{name}: {member.annotation}`, a property" + said(member)
 

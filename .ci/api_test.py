@@ -31,6 +31,10 @@ def test_every_public_name_has_one_entry(package: str) -> None:
     assert sorted(names) == sorted(importlib.import_module(package).__all__)
 
 
+def test_the_command_has_no_public_names() -> None:
+    assert importlib.import_module("apelr_cli").__all__ == []
+
+
 @each_package
 def test_every_public_name_is_used_by_the_example_of_its_section(package: str) -> None:
     for section in re.split(r"(?m)^## ", page_of(package))[1:]:
