@@ -147,8 +147,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Links, code blocks and commands of the Markdown pages."""
-    pytest(session, environment_together(session), [], ".ci/docs_test.py", ".ci/readme_test.py", *session.posargs)
+    """Links, code blocks and commands of the Markdown pages, the API reference, and what helps contributors."""
+    own = [f".ci/{name}_test.py" for name in ("docs", "readme", "api", "contributing")]
+    pytest(session, environment_together(session), [], *own, *session.posargs)
 
 
 @nox.session
