@@ -112,6 +112,13 @@ def test_a_live_stream_tells_what_the_whole_text_tells(example):
     assert seen[2].belief[live.STATES.index("healthy")] > 0.95
 
 
+def test_the_page_shows_what_a_live_stream_prints(example, monkeypatch, capsys):
+    page = (FOLDER.parents[2] / "docs" / "reuse.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(re.search(r"printf '(.*)'", page)[1]))
+    example("live_beliefs").main()
+    assert capsys.readouterr().out in page
+
+
 def test_a_live_stream_is_printed_event_by_event(example, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO("ok ok\nfail\nfail fail"))
     example("live_beliefs").main()
