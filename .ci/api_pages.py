@@ -15,7 +15,7 @@ from readme_tables import replaced
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "api"
 SCRIPT = ".ci/api_pages.py"
-PACKAGES = sorted(path.name.replace("-", "_") for path in ROOT.glob("packages/apelr-*"))
+PACKAGES = sorted(path.stem for path in FOLDER.glob("apelr_*.md"))  # a package within one may have a page of its own
 LONGEST_LINE = 100
 
 

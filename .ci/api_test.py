@@ -19,6 +19,11 @@ def page_of(package: str) -> str:
     return (api_pages.FOLDER / f"{package}.md").read_text(encoding="utf-8")
 
 
+def test_every_package_has_a_page() -> None:
+    folders = {path.parent.name.replace("-", "_") for path in api_pages.ROOT.glob("packages/*/pyproject.toml")}
+    assert folders <= set(api_pages.PACKAGES)
+
+
 @each_package
 def test_entries_are_as_the_sources_make_them(package: str) -> None:
     page = page_of(package)
