@@ -140,15 +140,16 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict static types of the packages' sources."""
-    sources = [f"packages/{name}/src" for name in PACKAGES]
+    """Strict static types of the packages' sources, and of the examples."""
+    sources = [*(f"packages/{name}/src" for name in PACKAGES), "packages/apelr-model/examples"]
     run_python(session, environment_together(session), "-m", "mypy", *session.posargs, *sources)
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Links, code blocks and commands of the Markdown pages."""
-    pytest(session, environment_together(session), [], ".ci/docs_test.py", ".ci/readme_test.py", *session.posargs)
+    """Links, code blocks and commands of the Markdown pages, the API reference, and what helps contributors."""
+    own = [f".ci/{name}_test.py" for name in ("docs", "readme", "api", "contributing")]
+    pytest(session, environment_together(session), [], *own, *session.posargs)
 
 
 @nox.session

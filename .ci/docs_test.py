@@ -28,7 +28,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parent.parent
-PATTERNS = ["*.md", "docs/**/*.md", "configs/*.md", "runs/README.md", "packages/*/README.md"]
+PATTERNS = ["*.md", "docs/**/*.md", "configs/*.md", "runs/README.md", "packages/*/README.md", ".github/*.md"]
 PAGES = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
 SHELLS = {"bash", "console", "powershell"}
 PARSERS = {"json": json.loads, "yaml": yaml.safe_load, "toml": tomllib.loads}

@@ -25,7 +25,7 @@ SIBLINGS_ALLOWED = {
 DISTRIBUTION_OF_IMPORT = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # where names differ in more than hyphens
 TOP_LEVEL = {
     *("pyproject.toml", "noxfile.py", "README.md", "packages", "configs", "docs", "runs"),
-    *("requirements.txt", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", ".ci"),
+    *("requirements.txt", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", ".ci", ".github"),
 }
 LONGEST_FILE = 250
 LONGEST_FUNCTION = 60

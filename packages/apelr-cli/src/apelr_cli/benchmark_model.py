@@ -29,7 +29,6 @@ MANY_ROWS = 32
 """Rows of decoding in a batch."""
 LEAST_SECONDS = 0.05
 """A work that is faster is called several times in a round."""
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ def benchmark_model(
     batch = random_batch(model, train.rows_per_step, train.seq_len)
     tokens = int(batch.lengths.sum())
     costs = count_costs(model, train.seq_len)
-    products = products_of(model, tokens, DTYPES[train.precision])
+    products = products_of(model, tokens, train.dtype)
     reads = [MemoryRead(size, device=model.device) for size in (LARGE_READ, decoding_bytes(model))]
     works: dict[str, Work] = {
         **{product.name: product for product in products},

@@ -25,8 +25,6 @@ from apelr_model.world import World
 
 __all__ = ["StepReport", "Trainer"]
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
 
 class StepReport(NamedTuple):
     """What one optimizer step did."""
@@ -147,7 +145,7 @@ class Trainer:
                 with nullcontext() if is_last else self.world.keeping_gradients(self._step_loss):
                     with torch.autocast(
                         self.model.device.type,
-                        dtype=DTYPES[self.optim.precision],
+                        dtype=self.optim.dtype,
                         enabled=self.optim.precision != "fp32",
                     ):
                         given = MicroBatch(micro, totals, plan, self.step, with_scores, agree if is_last else None)
