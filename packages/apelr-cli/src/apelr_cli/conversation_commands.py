@@ -95,7 +95,8 @@ def _help(conversation: Conversation, _: int) -> str:
 
 
 def _extent(conversation: Conversation) -> str:
-    return f"{len(conversation.turns)} turns, {len(conversation.session.ids) - 1} tokens"
+    turns = len(conversation.turns)
+    return f"{turns} turn{'' if turns == 1 else 's'} and {len(conversation.session.ids) - 1} tokens are left"
 
 
 COMMANDS = {

@@ -85,7 +85,7 @@ class RunMetrics:
 
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line by name, of lists and objects within it `name/0`, `name/key`; null and text are left out."""
+    """The numbers of a line by name, those within lists and objects as `name/0`, `name/key`; no null, no text."""
     found: dict[str, float] = {}
     for key, value in line.items():
         if key not in ("kind", "step"):
