@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -82,12 +83,18 @@ def test_no_command_shows_the_help(apelr):
 
 def test_version(apelr):
     try:
-        expected = version("apelr-cli")
+        packages = ("apelr-cli", "apelr-tokenizers", "apelr-data", "apelr-model", "torch")
+        own, *rest = [f"{name} {version(name)}" for name in packages]
     except PackageNotFoundError:
         pytest.skip("apelr-cli is not installed, so it has no version")
     result = apelr("--version")
     assert result.exit_code == 0
-    assert result.output == f"apelr, version {expected}\n"
+    expected = f"apelr, version {own.split()[1]}\n{', '.join(rest)}, Python {platform.python_version()}\n"
+    assert result.output == expected
+
+
+def test_version_imports_nothing_heavy():
+    assert heavy_after("from apelr_cli.main import main; main(['--version'])").endswith("HEAVY []\n")
 
 
 def test_python_m_is_the_same_command():
