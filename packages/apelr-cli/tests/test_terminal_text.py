@@ -1,6 +1,6 @@
 import io
 
-from apelr_cli.terminal_text import for_terminal, visible
+from apelr_cli.terminal_text import for_terminal, quoted, visible
 
 
 class Terminal(io.StringIO):
@@ -25,3 +25,7 @@ def test_ordinary_text_stays_as_it_is() -> None:
 def test_only_a_terminal_is_spared_control_characters() -> None:
     assert for_terminal("\x1b", Terminal()) == "\\x1b"
     assert for_terminal("\x1b", io.StringIO()) == "\x1b"
+
+
+def test_a_quoted_text_is_one_line_without_control_characters() -> None:
+    assert quoted('a "b"\n\té\x1b\x7f\x9b') == '"a \\"b\\"\\n\\té\\u001b\\x7f\\x9b"'

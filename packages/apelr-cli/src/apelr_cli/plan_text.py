@@ -1,6 +1,5 @@
 """`apelr sample --show-plan`: text coloured or marked by the plan state under which each token was drawn."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from apelr_cli.plan_choice import PlanChoice
 from apelr_cli.plan_paint import PlanPaint
 from apelr_cli.sample_output import TextOutput, forecast_line
 from apelr_cli.sample_row import Forecast, SampleRow
-from apelr_cli.terminal_text import visible
+from apelr_cli.terminal_text import quoted, visible
 from apelr_model import forecast, typical_tokens
 
 __all__ = ["PlanLegend", "PlanTextOutput", "likeliest"]
@@ -66,7 +65,7 @@ class PlanLegend:
 
     def _quoted(self, token: int) -> str:
         text = self._tokenizer.decode([token])
-        return visible(json.dumps(text, ensure_ascii=False)) if text else f"id {token}"
+        return quoted(text) if text else f"id {token}"
 
     def _forecast(self, row: SampleRow) -> Forecast:
         """From the belief before the last token."""

@@ -1,8 +1,9 @@
 """Text of models and of users as a terminal may be given it."""
 
+import json
 from typing import TextIO
 
-__all__ = ["for_terminal", "is_terminal", "visible"]
+__all__ = ["for_terminal", "is_terminal", "quoted", "visible"]
 
 CONTROLS = [code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"]
 """C0, DEL and C1: what a terminal obeys, but for line ends and tabs."""
@@ -15,6 +16,11 @@ ESCAPES[ord("\r")] = "\\r"
 def visible(text: str) -> str:
     r"""`text` with every control character written out (`\x1b`, `\r`, `\u202e`), but for line ends and tabs."""
     return text.translate(ESCAPES)
+
+
+def quoted(text: str) -> str:
+    """`text` in JSON's quotes on one line, letters as they are, every control character written out."""
+    return visible(json.dumps(text, ensure_ascii=False))
 
 
 def is_terminal(stream: TextIO) -> bool:
