@@ -24,10 +24,6 @@ SIBLINGS_ALLOWED = {
 }
 # Where names differ in more than hyphens.
 DISTRIBUTION_OF_IMPORT = {"sklearn": "scikit-learn", "yaml": "pyyaml", "tensorboardX": "tensorboardx"}
-    "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
-    "tensorboardX": "tensorboardx",
-}  # where names differ in more than hyphens
 TOP_LEVEL = {
     *("pyproject.toml", "noxfile.py", "README.md", "packages", "configs", "docs", "runs"),
     *("requirements.txt", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", ".ci"),
