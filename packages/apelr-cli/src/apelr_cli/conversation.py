@@ -119,10 +119,10 @@ class Conversation:
         Raises ConversationError in a model without a chain of plans.
         """
         self._check_chain()
-        log_belief, count = self.session.log_belief, len(self.session.ids) - 1
+        log_belief, count = self.session.log_belief.cpu(), len(self.session.ids) - 1
         parts = [f"belief after {count} tokens: {_states(log_belief.exp().tolist())}"]
         if self._request.lookahead_steps:
-            log_transition = self._loaded.model.log_transition().detach()
+            log_transition = self._loaded.model.log_transition().detach().cpu()
             ahead = forecast(log_belief.unsqueeze(0), log_transition, self._request.lookahead_steps)[0].exp()
             parts += [f"+{step} {_states(belief)}" for step, belief in enumerate(ahead.tolist(), 1)]
         if self._policy.force_state is not None:
