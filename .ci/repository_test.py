@@ -22,7 +22,8 @@ SIBLINGS_ALLOWED = {
     "apelr-model": set(),
     "apelr-cli": {"apelr-tokenizers", "apelr-data", "apelr-model"},
 }
-DISTRIBUTION_OF_IMPORT = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # where names differ in more than hyphens
+# Where names differ in more than hyphens.
+DISTRIBUTION_OF_IMPORT = {"sklearn": "scikit-learn", "yaml": "pyyaml", "tensorboardX": "tensorboardx"}
 TOP_LEVEL = {
     *("pyproject.toml", "noxfile.py", "README.md", "packages", "configs", "docs", "runs"),
     *("requirements.txt", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", ".ci", ".github"),

@@ -102,6 +102,7 @@ PUBLIC = [
     "RecordedTokenizer",
     "SamplingSettings",
     "Score",
+    "SessionState",
     "SmoothedPlans",
     "Steering",
     "StepReport",
@@ -109,6 +110,7 @@ PUBLIC = [
     "StreamedToken",
     "StreamingFilter",
     "TextRepetition",
+    "TextSession",
     "TokenBatch",
     "Trainer",
     "TransformerConfig",
@@ -155,6 +157,7 @@ PUBLIC = [
     "smooth_plans",
     "steering",
     "text_repetition",
+    "typical_tokens",
     "viterbi_plans",
     "write_checkpoint",
 ]

@@ -24,6 +24,7 @@ OWN_FILES = {
     "planner_eval.json": "Planner diagnostics on held-out text (train.val_batches batches), each state's tokens, and, "
     "where the corpus knows its plans, how well they were found.",
     "metrics.jsonl": "One JSON object a line: training steps, splits of plan states, evaluations, previews.",
+    "tensorboard": "Folder of TensorBoard's event files, where train.sinks asks for them: made from metrics.jsonl.",
     "config.yaml": "The resolved config: every key with its value.",
     "run.json": "Versions, command, device, seed, git revision, parameters and FLOPs by part, counts of the text read.",
     LOCK_NAME: "Locked by the process that trains in the folder, so that no second one does; empty.",

@@ -50,6 +50,9 @@ class TrainLoop(OptimConfig):
     """Whether the workers of evaluations wait for the next one in place of being started anew for each."""
     pin_memory: bool = False
     """Whether batches wait in page-locked memory, from which CUDA copies them while it computes."""
+    sinks: tuple[Literal["tensorboard"], ...] = ()
+    """What metrics are also written to, beside metrics.jsonl: `tensorboard`, event files in the run folder, which need
+    the extra apelr-cli[tensorboard]."""
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     """How several processes train one model."""
 
@@ -75,6 +78,7 @@ class TrainLoop(OptimConfig):
                 "null or >= 2: one that is whole, whatever becomes of the other",
                 self.keep_checkpoints is None or self.keep_checkpoints >= 2,
             ),
+            ("sinks", list(self.sinks), "without repetition", len(set(self.sinks)) == len(self.sinks)),
             ("resume_from", self.resume_from, "null or a checkpoint", self.resume_from != ""),
             ("num_workers", self.num_workers, ">= 0", self.num_workers >= 0),
             (

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from apelr_cli.metric_sinks import RunMetrics
 from apelr_cli.reporting import Reporter
 from apelr_cli.row_feed import WaitingTime, worker_errors
 from apelr_cli.run_checkpoints import RunCheckpoints
@@ -50,6 +51,7 @@ class TrainingRun:
         self.reporter = reporter
         self.stop = stop
         self.world = trainer.world
+        self.metrics = RunMetrics(folder, config.train.sinks)
         self.waiting = WaitingTime()
         self.checkpoints = RunCheckpoints(config, trainer, data, folder)
         stop.on_save = self._save_now
@@ -59,6 +61,7 @@ class TrainingRun:
         self.folder.write_text("config.yaml", to_yaml(self.config))
         self.folder.write_text("tokenizer.json", self.checkpoints.tokenizer_text)
         self.folder.write_json("run.json", describe_start(self.config, self.trainer, self.data))
+        self.metrics.open()
         self.checkpoints.save()
 
     def take_up(self, *, mend: bool) -> None:
@@ -67,6 +70,7 @@ class TrainingRun:
         With `mend` newer ones are damaged: what was loaded is saved again, so that checkpoint.pt is whole.
         """
         self.folder.forget_metrics_after(self.trainer.step)
+        self.metrics.open()
         self.checkpoints.took_up(self.folder.metrics())
         if mend:
             self.checkpoints.save()
@@ -90,6 +94,7 @@ class TrainingRun:
                     self.checkpoints.save_if_new()
             raise
         finally:
+            self.metrics.close()
             self.data.close()
 
     def _train(self) -> None:
@@ -132,7 +137,7 @@ class TrainingRun:
     def _log(self, report: StepReport, text_bytes: int) -> None:
         if report.skipped:
             self.reporter.say_at(report.step, f"skipped: {report.skipped}")
-            self.folder.append_metrics({"kind": "skipped", "step": report.step, "reason": report.skipped})
+            self.metrics.write({"kind": "skipped", "step": report.step, "reason": report.skipped})
             return
         if report.step % self.config.train.log_interval and report.step != self.config.train.max_steps:
             return
@@ -141,7 +146,7 @@ class TrainingRun:
         bits = nll * report.targets / math.log(2) / text_bytes if text_bytes else None
         speed = self.reporter.tokens_per_second(report)
         self.reporter.step(report, bits, speed)
-        self.folder.append_metrics(
+        self.metrics.write(
             {
                 "kind": "train",
                 "step": report.step,
@@ -160,7 +165,7 @@ class TrainingRun:
         """Plan states that were given up for copies of others."""
         for split in report.splits:
             self.reporter.split(report.step, split)
-            self.folder.append_metrics({"kind": "split", "step": report.step, **split._asdict()})
+            self.metrics.write({"kind": "split", "step": report.step, **split._asdict()})
 
     def _evaluate_if_missed(self) -> None:
         """A run stopped between a step and its evaluation makes up for it when it is taken up."""
@@ -175,7 +180,7 @@ class TrainingRun:
         found = self._evaluation(self.config.train.val_batches)
         self.checkpoints.evaluated(found.nll)
         self.reporter.evaluation(self.trainer.step, found)
-        self.folder.append_metrics({"kind": "validation", "step": self.trainer.step, **found._asdict()})
+        self.metrics.write({"kind": "validation", "step": self.trainer.step, **found._asdict()})
 
     def _evaluation(self, limit: int | None) -> Evaluation:
         batches = self.stop.watch(self.data.own_validation_batches(limit))
@@ -196,7 +201,7 @@ class TrainingRun:
         )
         text = train.preview_prompt + tokenizer.decode([token.id for token in self.stop.watch(tokens)])
         self.reporter.say(f"step {self.trainer.step}  preview: {text!r}")
-        self.folder.append_metrics({"kind": "preview", "step": self.trainer.step, "text": text})
+        self.metrics.write({"kind": "preview", "step": self.trainer.step, "text": text})
 
     def _finish(self) -> Evaluation:
         """Evaluate on all validation rows and write metrics.json, whose presence marks the run as finished."""
@@ -213,7 +218,7 @@ class TrainingRun:
         report = planner_diagnostics_of_run(self.config, self.trainer.model, self.data, self.reporter, self.stop)
         self.folder.write_json("planner_eval.json", {"step": self.trainer.step, **report})
         skipped = sum(line["kind"] == "skipped" for line in self.folder.metrics())
-        self.folder.append_metrics({"kind": "final", "step": self.trainer.step, **found._asdict()})
+        self.metrics.write({"kind": "final", "step": self.trainer.step, **found._asdict()})
         content: Mapping[str, Any] = {
             "step": self.trainer.step,
             "validation": found._asdict(),

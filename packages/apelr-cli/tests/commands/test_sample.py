@@ -435,5 +435,5 @@ def test_the_options_are_those_of_the_interface() -> None:
         *("--repetition-penalty", "--no-repeat-ngram-size", "--stop", "--lookahead-steps", "--seed"),
         *("--num-samples", "--device", "--format", "--tokenizer", "--allow-unexpected", "--async-lookahead"),
         *("--force-state", "--freeze-planner", "--planner-mode", "--planner-temperature", "--no-token-filtering"),
-        *("--lookahead-horizon", "--lookahead-feedback-scale"),
+        *("--lookahead-horizon", "--lookahead-feedback-scale", "--show-plan", "--color", "--interactive"),
     }

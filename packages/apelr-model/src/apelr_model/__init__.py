@@ -48,12 +48,14 @@ from apelr_model.precision import check_arithmetic
 from apelr_model.prototype import RecordedTokenizer
 from apelr_model.sampling import NothingLeftError, SamplingSettings
 from apelr_model.scoring import Evaluation, Score, evaluate, score
+from apelr_model.session import SessionState, TextSession
 from apelr_model.steering import Steering, steering
 from apelr_model.streaming import StreamedToken, StreamingFilter, StreamState
 from apelr_model.text_repetition import TextRepetition, text_repetition
 from apelr_model.training import StepReport, Trainer
 from apelr_model.training_config import LossWeights, NoLossWeights, OptimConfig, V1LossWeights, V2LossWeights
 from apelr_model.trellis import PlanTrellis, plan_trellis
+from apelr_model.typical_tokens import typical_tokens
 from apelr_model.world import World
 
 __all__ = [
@@ -102,6 +104,7 @@ __all__ = [
     "RecordedTokenizer",
     "SamplingSettings",
     "Score",
+    "SessionState",
     "SmoothedPlans",
     "Steering",
     "StepReport",
@@ -109,6 +112,7 @@ __all__ = [
     "StreamedToken",
     "StreamingFilter",
     "TextRepetition",
+    "TextSession",
     "TokenBatch",
     "Trainer",
     "TransformerConfig",
@@ -155,6 +159,7 @@ __all__ = [
     "smooth_plans",
     "steering",
     "text_repetition",
+    "typical_tokens",
     "viterbi_plans",
     "write_checkpoint",
 ]
