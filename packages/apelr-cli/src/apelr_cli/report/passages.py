@@ -30,7 +30,8 @@ class PassageToken(NamedTuple):
     """One target."""
 
     text: str
-    """What it adds to the text; empty for a special id, and where it completes no character."""
+    """What it adds to the text, of a special id its role in words; empty where it completes no character."""
+    special: bool
     id: int
     bits: float | None
     """Of surprise, -log2 of its probability; None where it was impossible."""
@@ -71,13 +72,11 @@ def _read(loaded: LoadedModel, passage: TextPassage, labels: Tensor | None) -> P
     found = score(model, passage.ids, with_trellis=chained)
     count = len(passage.ids) - 1
     plans = [-1] * count if labels is None else labels[passage.start + 1 : passage.start + 1 + count].tolist()
-    pieces = _pieces(loaded.tokenizer, passage.ids)
-    tokens = tuple(
-        PassageToken(*parts)
-        for parts in zip(
-            pieces, passage.ids[1:], map(_bits, found.log_prob.tolist()), found.chunk_index, plans, strict=True
-        )
-    )
+    tokenizer, ids = loaded.tokenizer, passage.ids[1:]
+    roles = {tokenizer.bos_id: "begin", tokenizer.eos_id: "end", tokenizer.unk_id: "unknown", tokenizer.pad_id: "pad"}
+    named = [roles.get(number, piece) for number, piece in zip(ids, _pieces(tokenizer, passage.ids), strict=True)]
+    of_tokens = (named, [number in roles for number in ids], ids, map(_bits, found.log_prob.tolist()))
+    tokens = tuple(map(PassageToken, *of_tokens, found.chunk_index, plans))
     filtered = _rows(found.log_belief if chained else found.log_gate)
     if found.trellis is None:
         return Passage(passage.place, tokens, filtered, (), {}, ())

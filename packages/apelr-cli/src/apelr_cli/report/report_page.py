@@ -43,7 +43,7 @@ def report_page(run: ReportData) -> str:
     shown = sorted(by_usage[:MATRIX_STATES])
     order = _round(run, by_usage[:MOST_NODES]) if chained else []
     overlap = _overlap_chart(run.passages)
-    deltas = [(words, run.planner[key]) for key, words in DELTAS.items() if run.planner.get(key) is not None]
+    deltas = [(words, run.planner[key]) for key, words in DELTAS.items() if _is_told(key, run.planner.get(key))]
     parts = {
         "training": bool(run.charts or run.usage),
         "text": bool(passages),
@@ -72,13 +72,19 @@ def report_page(run: ReportData) -> str:
         order=order,
         fewer=len(order) < run.num_states,
         usage={card.number: card.usage for card in run.cards},
-        names={card.number: card.match.name for card in run.cards if card.match},
+        names={card.number: card.match.name for card in run.cards if card.match and card.match.is_clear},
         overlap=overlap,
+        overlap_rows=[] if overlap is None else list(zip(*(each.points for each in overlap.series), strict=True)),
         deltas=deltas,
         deltas_words=", ".join(f"{words} {value:+.4f}" for words, value in deltas),
         forced=run.planner.get("forced_state_matrix"),
         figures=[(words, run.planner[key]) for key, words in FIGURES.items() if run.planner.get(key) is not None],
     )
+
+
+def _is_told(key: str, value: float | None) -> bool:
+    """Whether an intervention has been measured; the lookahead feedback that a model does not have is none."""
+    return value is not None and (key != "feedback_delta_loss" or value != 0)
 
 
 def chart_data(chart: Chart) -> dict[str, Any]:
@@ -113,7 +119,8 @@ def _overlap_chart(passages: Sequence[Passage]) -> Chart | None:
 def _matched(run: ReportData) -> dict[int, int]:
     """The state that each known plan is matched with."""
     matching = run.planner["recovery"]["filtered"]["matching"] if run.planner.get("recovery") else ()
-    return {label: state for state, label in enumerate(matching) if label >= 0}
+    clear = {card.number for card in run.cards if card.match}
+    return {label: state for state, label in enumerate(matching) if state in clear}
 
 
 def _marks(passage: Passage, num_states: int) -> list[TokenMark]:
@@ -128,8 +135,8 @@ def _marks(passage: Passage, num_states: int) -> list[TokenMark]:
 
 
 def _visible(token: PassageToken) -> str:
-    if not token.text:
-        return f"⟨{token.id}⟩"
+    if token.special or not token.text:
+        return f"⟨{token.text or token.id}⟩"
     return "".join(ENDS.get(character, character) for character in token.text)
 
 

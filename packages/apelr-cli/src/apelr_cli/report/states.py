@@ -46,6 +46,11 @@ class Match(NamedTuple):
     share: float
     """Of the chunks in which the state is the most likely one."""
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether most of these chunks are of that plan, so that the state can be called by its name."""
+        return self.share >= 0.5
+
 
 class StateCard(NamedTuple):
     """One plan state."""
@@ -97,7 +102,7 @@ def _match(number: int, recovery: Mapping[str, Any] | None) -> Match | None:
         return None
     agreement = recovery["filtered"]
     label, chunks = agreement["matching"][number], agreement["table"][number]
-    return Match(recovery["plans"][label], chunks[label] / sum(chunks)) if label >= 0 and sum(chunks) else None
+    return Match(recovery["plans"][label], chunks[label] / sum(chunks)) if label >= 0 and chunks[label] else None
 
 
 def write_under_states(
@@ -121,10 +126,12 @@ def _written(loaded: LoadedModel, card: StateCard, seed: int, beats: bool) -> St
         policy=replace(model.policy, force_state=card.number),
     ):
         made[token.row].append(token.id)
+    ended = [ids[-1] == tokenizer.eos_id for ids in made]
     texts = tuple(tokenizer.decode(ids).strip() for ids in made)
     named: tuple[tuple[str, int], ...] = ()
     if beats:
-        counted = count_beats(texts, complete=[ids[-1] == tokenizer.eos_id for ids in made])
+        counted = count_beats(texts, complete=ended)
         pairs = sorted(zip(BEATS, counted.beats, strict=True), key=lambda pair: -pair[1])
         named = tuple((name, count) for name, count in pairs if count)[:FOLLOWING]
-    return card._replace(texts=tuple(text for text in texts if text), beats=named)
+    shown = tuple(text if whole else f"{text} …" for text, whole in zip(texts, ended, strict=True) if text)
+    return card._replace(texts=shown, beats=named)

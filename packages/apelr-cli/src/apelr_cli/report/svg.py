@@ -26,15 +26,26 @@ def tag(name: str, **attributes: Value) -> Markup:
 
 
 def picture(
-    width: float, height: float, content: Iterable[Markup | str], *, label: str, class_: str, fill: bool = False
+    width: float,
+    height: float,
+    content: Iterable[Markup | str],
+    *,
+    label: str,
+    class_: str,
+    fill: bool = False,
+    shown_width: float | None = None,
 ) -> Markup:
-    """A whole picture with its label for those who cannot see it; with `fill` it is stretched to the place it gets."""
+    """A whole picture with its label for those who cannot see it; with `fill` it is stretched to the place it gets.
+
+    `shown_width` is its width on a wide page, in pixels; None leaves that to the style sheet.
+    """
     return element(
         "svg",
         content,
         class_=class_,
         viewBox=f"0 0 {compact(width)} {compact(height)}",
         preserveAspectRatio="none" if fill else None,
+        width=shown_width,
         role="img",
         aria_label=label,
     )

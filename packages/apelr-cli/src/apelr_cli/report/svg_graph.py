@@ -11,8 +11,8 @@ __all__ = ["MOST_NODES", "transition_graph", "walk_order"]
 
 MOST_NODES = 16
 SIZE, RADIUS = 400, 132
-LEAST = 0.1
-"""Probability of a move from which on it has an arrow."""
+ABOVE_EVEN = 1.5
+"""Share of the moves out of a state, in even shares, from which on a move has an arrow; the likeliest always has."""
 
 
 def walk_order(states: Sequence[int], transition: Sequence[Sequence[float]], first: int) -> list[int]:
@@ -29,16 +29,15 @@ def transition_graph(
 ) -> Markup:
     """States in this order round a circle; `usage` gives their sizes, `names` a second line under the number.
 
-    The ring round a state is full where the plan always stays; an arrow's width is the probability of its move.
+    The ring round a state is full where the plan always stays; an arrow's width is its share of the moves that leave.
     """
     places = {state: _place(number, len(order)) for number, state in enumerate(order)}
     largest = max((usage.get(state, 0.0) for state in order), default=0.0) or 1.0
     radii = {state: 9 + 13 * math.sqrt(usage.get(state, 0.0) / largest) for state in order}
     arrows = [
-        _arrow(places[i], places[j], radii[i] + 7, radii[j] + 9, transition[i][j], (i, j))
+        _arrow(places[i], places[j], radii[i] + 7, radii[j] + 9, share, (i, j))
         for i in order
-        for j in order
-        if i != j and transition[i][j] >= LEAST
+        for j, share in _likely_moves(i, order, transition[i])
     ]
     nodes = [_node(state, places[state], radii[state], transition[state][state], names) for state in order]
     head = element(
@@ -47,8 +46,18 @@ def transition_graph(
         **{"id": "arrow", "refX": 5, "refY": 3, "markerWidth": 6, "markerHeight": 6, "orient": "auto"},
         markerUnits="userSpaceOnUse",
     )
-    label = f"Plan states and the moves between them of probability {LEAST} or more; the heat map has all of them"
+    label = "Plan states and the likeliest moves between them; the heat map has all of them"
     return picture(SIZE, SIZE, [element("defs", [head]), *arrows, *nodes], label=label, class_="graph")
+
+
+def _likely_moves(state: int, order: Sequence[int], row: Sequence[float]) -> list[tuple[int, float]]:
+    """(state, share of the moves that leave) of the moves that are drawn."""
+    others = [other for other in order if other != state]
+    leaving = 1 - row[state]
+    if not others or leaving <= 0:
+        return []
+    least = min(ABOVE_EVEN * leaving / max(1, len(row) - 1), max(row[other] for other in others))
+    return [(other, row[other] / leaving) for other in others if row[other] >= least]
 
 
 def _place(number: int, count: int) -> tuple[float, float]:
@@ -66,7 +75,7 @@ def _arrow(
     bend = 0.12 * length
     middle = ((start[0] + end[0]) / 2 + uy * bend, (start[1] + end[1]) / 2 - ux * bend)
     first, last = _towards(start, middle, off), _towards(end, middle, short)
-    title = element("title", f"from state {move[0]} to state {move[1]}: {share:.3f}")
+    title = element("title", f"from state {move[0]} to state {move[1]}: {share:.0%} of the moves that leave it")
     path = f"M{first[0]:.1f} {first[1]:.1f}Q{middle[0]:.1f} {middle[1]:.1f} {last[0]:.1f} {last[1]:.1f}"
     return element(
         "path",

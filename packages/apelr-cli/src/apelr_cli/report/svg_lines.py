@@ -14,8 +14,9 @@ WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
 HEADROOM = 0.06
 """Of the values' range, free above and below."""
-SPIKE = 3.0
-"""A first value so many times as far from the last as the median one is cut off: it would flatten all else."""
+LOGARITHMIC = ("nll", "bits_per_byte")
+"""Charts whose first values are far above all others."""
+FROM_ZERO = ("learning_rate", "tokens_per_second", "plan_mi", "overlap")
 
 Scale = Callable[[float], float]
 
@@ -25,13 +26,15 @@ def line_chart(chart: Chart) -> Markup:
     steps = [step for each in chart.series for step, _ in each.points]
     low, high = _range(chart)
     x, y = _scale(min(steps), max(steps), LEFT, WIDTH - RIGHT), _scale(low, high, HEIGHT - BOTTOM, TOP)
-    content = [*_axes(x, y, (min(steps), max(steps)), (low, high))]
+    ticks = nice_ticks(low, high)
+    if chart.key in LOGARITHMIC and low > 0:
+        y, ticks = _log_scale(low, high, HEIGHT - BOTTOM, TOP), _log_ticks(low, high)
+    content = [*_axes(x, y, (min(steps), max(steps)), ticks)]
     for name, value in chart.levels:
-        if low <= value <= high:
-            content.append(tag("line", class_="level", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value)))
-            content.append(element("text", name, class_="level-name", x=WIDTH - RIGHT, y=y(value) - 4))
+        content.append(tag("line", class_="level", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value)))
+        content.append(element("text", name, class_="level-name", x=LEFT + 4, y=y(value) - 4))
     for number, each in enumerate(chart.series):
-        points = [(x(step), min(max(y(value), TOP), HEIGHT - BOTTOM)) for step, value in each.points]
+        points = [(x(step), y(value)) for step, value in each.points]
         content.append(tag("path", class_=f"line line{number % 8}", d=_path(points)))
         if len(points) == 1:
             content.append(tag("circle", class_=f"dot line{number % 8}", cx=points[0][0], cy=points[0][1], r=3))
@@ -43,7 +46,7 @@ def usage_bands(usage: UsageChart) -> Markup:
     """Shares of the plan states, stacked; each state's band has the class s<state mod 8>."""
     first, last = usage.steps[0], usage.steps[-1]
     x, y = _scale(first, last, LEFT, WIDTH - RIGHT), _scale(0, 1, HEIGHT - BOTTOM, TOP)
-    content = [*_axes(x, y, (first, last), (0, 1))]
+    content = [*_axes(x, y, (first, last), nice_ticks(0, 1))]
     below = [0.0] * len(usage.steps)
     for state, shares in zip(usage.bands, usage.shares, strict=True):
         above = [low + share for low, share in zip(below, shares, strict=True)]
@@ -71,8 +74,8 @@ def step_label(value: float) -> str:
     return f"{value:g}"
 
 
-def _axes(x: Scale, y: Scale, steps: tuple[float, float], values: tuple[float, float]) -> Iterator[Markup]:
-    for value in nice_ticks(*values):
+def _axes(x: Scale, y: Scale, steps: tuple[float, float], values: Iterable[float]) -> Iterator[Markup]:
+    for value in values:
         yield tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value))
         yield element("text", step_label(value), class_="tick y", x=LEFT - 6, y=y(value) + 4)
     for value in nice_ticks(*steps):
@@ -84,17 +87,27 @@ def _scale(low: float, high: float, start: float, end: float) -> Scale:
     return lambda value: start + (end - start) * ((value - low) / span if span else 0.5)
 
 
+def _log_scale(low: float, high: float, start: float, end: float) -> Scale:
+    scale = _scale(math.log(low), math.log(high), start, end)
+    return lambda value: scale(math.log(value))
+
+
 def _range(chart: Chart) -> tuple[float, float]:
-    values = sorted(value for each in chart.series for _, value in each.points)
-    if chart.key in ("nll", "bits_per_byte"):  # the first steps of a language model are far above all others
-        middle = values[len(values) // 2]
-        values = [value for value in values if value - values[0] <= SPIKE * (middle - values[0])] or values
-    shown = [*values, *(value for _, value in chart.levels if value > values[0] / 2 and value < 1.5 * values[-1])]
-    low, high = min(shown), max(shown)
+    """The lowest and the highest value that are drawn, with some room."""
+    values = [value for each in chart.series for _, value in each.points] + [value for _, value in chart.levels]
+    low, high = min(values), max(values)
+    if chart.key in LOGARITHMIC and low > 0:
+        room = (high / low) ** HEADROOM if high > low else 1.1
+        return low / room, high * room
     room = (high - low or abs(high) or 1.0) * HEADROOM
-    return (0.0 if low >= 0 and chart.key in ("learning_rate", "tokens_per_second", "plan_mi") else low - room), (
-        high + room
-    )
+    return (0.0 if low >= 0 and chart.key in FROM_ZERO else low - room), high + room
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers on a logarithmic axis; where the axis is short, as on a linear one."""
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    found = [factor * 10.0**power for power in powers for factor in (1, 2, 3, 5) if low <= factor * 10.0**power <= high]
+    return found if len(found) >= 3 else nice_ticks(low, high)
 
 
 def _path(points: Iterable[tuple[float, float]]) -> str:

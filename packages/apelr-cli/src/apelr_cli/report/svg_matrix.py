@@ -13,6 +13,8 @@ NUMBERED = 12
 """Rows up to which each cell shows its number."""
 LEVELS = 10
 """Shades of a cell; the classes h0 ... h10 of the style sheet."""
+MAGNIFIED = 1.45
+"""Pixels to a unit on a wide page."""
 FAINTEST = 0.005
 """Share of a belief that is still drawn."""
 
@@ -40,32 +42,35 @@ def heat_map(
         content.append(element("text", str(i), class_="tick row", x=EDGE - 8, y=y + CELL / 2 + 4))
         for place, j in enumerate(columns):
             x, share = EDGE + place * CELL, min(1.0, values[i][j] / top) if top > 0 else 0.0
+            level = round(share * LEVELS)
             parts = [
                 element("title", of.format(row=i, column=j, value=values[i][j])),
-                tag("rect", x=x + 1, y=y + 1, width=CELL - 2, height=CELL - 2, rx=3, class_=f"h{round(share * LEVELS)}"),
+                tag("rect", x=x + 1, y=y + 1, width=CELL - 2, height=CELL - 2, rx=3, class_=f"h{level}"),
             ]
             if framed is not None and framed.get(i) == j:
                 parts.append(tag("rect", x=x + 1, y=y + 1, width=CELL - 2, height=CELL - 2, rx=3, class_="frame"))
             if max(len(rows), len(columns)) <= NUMBERED:
-                shade = "number dark" if share > 0.55 else "number"
-                parts.append(element("text", _two(values[i][j]), class_=shade, x=x + CELL / 2, y=y + CELL / 2 + 4))
+                words = _few(values[i][j], top)
+                parts.append(element("text", words, class_=f"number n{level}", x=x + CELL / 2, y=y + CELL / 2 + 4))
             content.append(element("g", parts, data_row=i, data_column=j, class_="cell"))
     for place, j in enumerate(columns):
         content.append(element("text", str(j), class_="tick column", x=EDGE + (place + 0.5) * CELL, y=EDGE - 10))
     width, height = EDGE + len(columns) * CELL + 2, EDGE + len(rows) * CELL + 2
-    return picture(width, height, content, label=label, class_="matrix")
+    size = "matrix" if len(columns) <= NUMBERED else "matrix big"
+    return picture(width, height, content, label=label, class_=size, shown_width=min(MAGNIFIED * width, 760.0))
 
 
-def _two(value: float) -> str:
-    """A number from 0 to 1 in three characters."""
-    return f"{value:.2f}".removeprefix("0") if value < 0.995 else f"{value:.1f}"
+def _few(value: float, largest: float) -> str:
+    """A number in few characters: two decimals, or three where the largest one is small."""
+    words = f"{value:.2f}" if largest >= 0.2 else f"{value:.3f}"
+    return words.removeprefix("0") if len(words) < 6 and value < 99.5 else f"{value:.0f}"
 
 
 def bars(values: Sequence[tuple[str, float]], *, label: str) -> Markup:
     """Signed values, one under the other: those above 0 to the right."""
     width, line, middle = 360, 44, 120 if any(value < 0 for _, value in values) else 8
     largest = max((abs(value) for _, value in values), default=0.0) or 1.0
-    content = [tag("line", class_="zero", x1=middle, x2=middle, y1=0, y2=len(values) * line)]
+    content = [tag("line", class_="zero", x1=middle, x2=middle, y1=0, y2=len(values) * line)] if middle > 8 else []
     for number, (name, value) in enumerate(values):
         size = max(1.0, abs(value) / largest * (width - middle - 84 if value >= 0 else middle - 8))
         x, y = middle if value >= 0 else middle - size, number * line
