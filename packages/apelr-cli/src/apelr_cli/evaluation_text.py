@@ -47,6 +47,8 @@ class TextRequest:
     """Targets in a row, if the text has as many; None for the config's."""
     batch_size: int | None = None
     """Rows read at once; None for the config's, or fewer where rows are longer than the config's."""
+
+
 PASSAGES_WITHIN = 2**22
 """Ids from a text's beginning that passages are looked for in."""
 

@@ -43,7 +43,7 @@ class RunColumn(NamedTuple):
     """exp(entropy of usage) on held-out text."""
     plan_mi: float | None
     uniform_delta: float | None
-    """Change of the NLL where every plan state weighs the same; this and the next three above 0 where the plan helps."""
+    """Change of the NLL where every plan state weighs the same. Here and below: above 0 the plan helps."""
     shuffled_delta: float | None
     """With beliefs of another row."""
     frozen_delta: float | None
@@ -88,8 +88,8 @@ def compare_runs(
 ) -> tuple[Comparison, tuple[tuple[str, RunFiles], ...]]:
     """The runs in these folders, and each one's name with its files; `say` is told what takes long.
 
-    Raises ValueError in one line as `read_run_files`, `load_model` and `find_text` do; the last two are asked only where
-    at least two runs have plans to match, and `with_plans` is true.
+    Raises ValueError in one line as `read_run_files`, `load_model` and `find_text` do; the last two are asked only
+    where at least two runs have plans to match, and `with_plans` is true.
     """
     files = [read_run_files(path) for path in paths]
     plain = [each.name for each in files]
@@ -132,7 +132,8 @@ def _column(name: str, files: RunFiles) -> RunColumn:
 def _notes(runs: Sequence[tuple[str, RunFiles]]) -> Iterator[str]:
     for name, files in runs:
         if not files.is_finished:
-            yield f"{name} is not finished: its figures are those of its newest evaluation, on a part of the held-out text"
+            newest = "its figures are those of its newest evaluation, on a part of the held-out text"
+            yield f"{name} is not finished: {newest}"
     sizes = {name: files.final["validation"]["text_bytes"] for name, files in runs if files.is_finished}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {size:,}" for name, size in sizes.items() if size is not None)

@@ -58,8 +58,7 @@ def comparison_lines(found: Comparison) -> Iterator[str]:
 
 def comparison_rows(columns: Sequence[RunColumn]) -> list[list[str]]:
     """Words and a cell for each run; rows of which no run knows anything are left out."""
-    steps = [f"{c.step:,}{'' if c.max_steps is None else f' of {c.max_steps:,}'}" for c in columns]
-    rows = [["steps", *(step if c.finished else f"{step}, not finished" for step, c in zip(steps, columns, strict=True))]]
+    rows = [["steps", *map(_steps, columns)]]
     for field, (words, form) in ROWS.items():
         values = [getattr(column, field) for column in columns]
         if any(value is not None for value in values):
@@ -67,14 +66,20 @@ def comparison_rows(columns: Sequence[RunColumn]) -> list[list[str]]:
     return rows
 
 
+def _steps(column: RunColumn) -> str:
+    of = "" if column.max_steps is None else f" of {column.max_steps:,}"
+    return f"{column.step:,}{of}{'' if column.finished else ', not finished'}"
+
+
 def _match_lines(match: PlanMatch) -> Iterator[str]:
     if match.reason:
         yield f"plans of {match.second} are not matched with those of {match.first}: {match.reason}"
         return
-    yield (
-        f"plans of {match.first} and {match.second}, {match.targets:,} targets: NMI {match.normalized_mutual_info:.3f}, "
-        f"ARI {match.adjusted_rand:.3f}, matched states agree at {match.agreement:.1%}"
+    agreement = (
+        f"NMI {match.normalized_mutual_info:.3f}, ARI {match.adjusted_rand:.3f}, "
+        f"matched states agree at {match.agreement:.1%}"
     )
+    yield f"plans of {match.first} and {match.second}, {match.targets:,} targets: {agreement}"
     pairs = [f"{state} = {other}" if other >= 0 else f"{state} = none" for state, other in enumerate(match.matching)]
     yield f"  states: {', '.join(pairs)}"
 

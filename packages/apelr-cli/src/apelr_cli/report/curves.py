@@ -43,6 +43,11 @@ class Chart(NamedTuple):
     across: str = "step"
     """What the points are numbered by."""
 
+    @property
+    def last(self) -> int:
+        """The highest number of a point."""
+        return max(step for each in self.series for step, _ in each.points)
+
 
 class UsageChart(NamedTuple):
     """How much each plan state is used, over training steps."""

@@ -112,8 +112,11 @@ def _overlap_chart(passages: Sequence[Passage]) -> Chart | None:
         return None
     means = {steps: [sum(each) / len(found) for each in zip(*found, strict=True)] for steps, found in sums.items()}
     names = ("forecast", "the plan stays as it is", "the long run's shares")
-    series = [Series(name, tuple((steps, row[i]) for steps, row in sorted(means.items()))) for i, name in enumerate(names)]
-    return Chart("overlap", "Share given to the plan that came", "by chunks ahead", tuple(series), across="chunks ahead")
+    series = tuple(
+        Series(name, tuple((steps, row[i]) for steps, row in sorted(means.items()))) for i, name in enumerate(names)
+    )
+    title = "Share given to the plan that came"
+    return Chart("overlap", title, "by chunks ahead", series, across="chunks ahead")
 
 
 def _matched(run: ReportData) -> dict[int, int]:

@@ -30,9 +30,10 @@ def line_chart(chart: Chart) -> Markup:
     if chart.key in LOGARITHMIC and low > 0:
         y, ticks = _log_scale(low, high, HEIGHT - BOTTOM, TOP), _log_ticks(low, high)
     content = [*_axes(x, y, (min(steps), max(steps)), ticks)]
-    for name, value in chart.levels:
+    for number, (name, value) in enumerate(sorted(chart.levels, key=lambda level: level[1])):
         content.append(tag("line", class_="level", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value)))
-        content.append(element("text", name, class_="level-name", x=LEFT + 4, y=y(value) - 4))
+        x_name = LEFT + 4 + 90 * (number % 3)  # beside each other: levels may be close
+        content.append(element("text", name, class_="level-name", x=x_name, y=y(value) - 4))
     for number, each in enumerate(chart.series):
         points = [(x(step), y(value)) for step, value in each.points]
         content.append(tag("path", class_=f"line line{number % 8}", d=_path(points)))

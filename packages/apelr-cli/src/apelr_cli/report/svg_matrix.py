@@ -75,7 +75,9 @@ def bars(values: Sequence[tuple[str, float]], *, label: str) -> Markup:
         size = max(1.0, abs(value) / largest * (width - middle - 84 if value >= 0 else middle - 8))
         x, y = middle if value >= 0 else middle - size, number * line
         content.append(element("text", name, class_="bar-name", x=8, y=y + 15))
-        content.append(tag("rect", class_="bar" if value >= 0 else "bar minus", x=x, y=y + 21, width=size, height=13, rx=2))
+        content.append(
+            tag("rect", class_="bar" if value >= 0 else "bar minus", x=x, y=y + 21, width=size, height=13, rx=2)
+        )
         content.append(element("text", f"{value:+.4f}", class_="bar-value", x=max(x + size, middle) + 6, y=y + 32))
     return picture(width, len(values) * line + 4, content, label=label, class_="bars")
 
