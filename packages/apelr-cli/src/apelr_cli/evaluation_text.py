@@ -118,7 +118,7 @@ class EvaluationText:
         begins = sorted({0, *(ids == bos).nonzero().flatten().tolist()})
         if len(begins) < count:
             begins = sorted({*begins, *(i * (len(ids) - 1) // count for i in range(count))})
-        found = []
+        found: list[TextPassage] = []
         for start, end in itertools.pairwise([*begins, len(ids)]):
             piece = ids[start : min(end, start + longest + 1)].tolist()
             if len(piece) > 1 and len(found) < count:

@@ -109,7 +109,8 @@ def _overlaps(
     for steps in range(1, min(ahead.shape[1], len(came) - 1) + 1):
         later = came[steps:]
         shares = (ahead[:-steps, steps - 1], after[:-steps], long_run.expand_as(later))
-        found.append((steps, *(float((share * later).sum(-1).mean()) for share in shares)))
+        foreseen, unchanged, long_term = (float((share * later).sum(-1).mean()) for share in shares)
+        found.append((steps, foreseen, unchanged, long_term))
     return tuple(found)
 
 

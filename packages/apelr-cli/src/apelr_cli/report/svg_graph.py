@@ -43,7 +43,12 @@ def transition_graph(
     head = element(
         "marker",
         [tag("path", d="M0 0L6 3L0 6z", class_="head")],
-        **{"id": "arrow", "refX": 5, "refY": 3, "markerWidth": 6, "markerHeight": 6, "orient": "auto"},
+        id="arrow",
+        refX=5,
+        refY=3,
+        markerWidth=6,
+        markerHeight=6,
+        orient="auto",
         markerUnits="userSpaceOnUse",
     )
     label = "Plan states and the likeliest moves between them; the heat map has all of them"

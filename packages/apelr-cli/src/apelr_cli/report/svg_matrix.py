@@ -31,9 +31,9 @@ def heat_map(
     largest: float | None = None,
     framed: Mapping[int, int] | None = None,
 ) -> Markup:
-    """values[row][column] of the given rows and columns; `of` says a cell in words, `largest` is the darkest one's value.
+    """values[row][column] of the given rows and columns; `framed` cells (column by row) have a frame.
 
-    `framed` cells (column by row) have a frame.
+    `of` says a cell in words; `largest` is the value of the darkest shade.
     """
     top = max((values[i][j] for i in rows for j in columns), default=0.0) if largest is None else largest
     content = []
