@@ -62,9 +62,10 @@ def compact(value: float) -> str:
 
 
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """About `count` round numbers from `low` to `high`, which may be equal."""
-    span = high - low or abs(high) or 1.0
-    raw = span / count
+    """About `count` round numbers from `low` to `high`; the one number where they are equal."""
+    if low == high:
+        return [low]
+    raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

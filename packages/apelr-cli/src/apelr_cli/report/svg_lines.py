@@ -79,7 +79,7 @@ def _axes(x: Scale, y: Scale, steps: tuple[float, float], values: Iterable[float
     for value in values:
         yield tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value))
         yield element("text", step_label(value), class_="tick y", x=LEFT - 6, y=y(value) + 4)
-    for value in nice_ticks(*steps):
+    for value in filter(float.is_integer, map(float, nice_ticks(*steps))):
         yield element("text", step_label(value), class_="tick x", x=x(value), y=HEIGHT - 10)
 
 
