@@ -81,7 +81,8 @@
     inspector.querySelector(".hint").hidden = true;
     inspector.querySelector(".found").hidden = false;
     inspector.querySelector("code").textContent = JSON.stringify(token.textContent);
-    const parts = [bits === null ? "impossible" : `${bits} bits of surprise`, `chunk ${chunk}`, `id ${id}`];
+    const parts = [bits === null ? "impossible" : `${bits} bits of surprise`, `id ${id}`];
+    if (found.smoothed.length) parts.splice(1, 0, `chunk ${chunk}`);
     if (plan !== null) parts.push(`written under ${plan}`);
     inspector.querySelector(".about").textContent = parts.join(" · ");
     const before = found.filtered[index] || [], after = new Map(found.smoothed[index] || []);
