@@ -7,7 +7,7 @@ import torch
 from apelr_cli.evaluation_text import TextRequest, find_text
 from apelr_cli.loading import LoadedModel, load_model
 from apelr_cli.report.passages import Passage, read_passages
-from apelr_model import forecast, score, smooth_plans
+from apelr_model import V2Config, forecast, score, smooth_plans
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +63,15 @@ def test_a_control_has_gates_and_nothing_to_smooth(run_of: Callable[..., Path], 
     assert (first.smoothed, first.foreseen, first.overlaps) == ((), {}, ())
     assert all(sum(row) == pytest.approx(1) for row in first.filtered)
     assert first.tokens[0].plan == -1
+
+
+def test_an_impossible_token_is_told_and_leaves_no_belief(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    config = V2Config(num_plan_states=3, chunk_size=3, token_dim=5, hidden_dim=7)
+    impossible = load_model(make_checkpoint(config=config, never=[7]), "cpu")
+    file = tmp_path / "text.txt"
+    file.write_text("a " + impossible.tokenizer.decode([7]) + " a", encoding="utf-8")
+    (passage,) = read_passages(impossible, find_text(impossible, TextRequest(file=file)), None)[:1]
+    place = [token.id for token in passage.tokens].index(7)
+    assert [token.bits is None for token in passage.tokens[: place + 1]] == [False] * place + [True]
+    assert sum(passage.filtered[place]) == pytest.approx(1)
+    assert sum(passage.filtered[place + 1]) == 0

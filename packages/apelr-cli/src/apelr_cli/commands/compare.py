@@ -16,9 +16,9 @@ __all__ = ["compare"]
 @device_option
 @format_option("text prints a table with a column for each run; json one object: runs, notes, plans.")
 def compare(runs: tuple[Path, ...], *, output: Path | None, no_plans: bool, device: str, form: str) -> None:
-    """Compare two runs or more, each RUN the folder of one: any model versions, finished or not.
+    """Compare runs: their figures, curves and plan states.
 
-    The table has bits per byte, nats, speed, sizes, plan MI and what interventions change. The plan states of the first
+    Each RUN is the folder of one, of any model version, finished or not; two or more are needed. The table has bits per byte, nats, speed, sizes, plan MI and what interventions change. The plan states of the first
     run that has a chain of plans are matched with those of each other one that has the same tokenizer, on the first
     one's held-out text. With -o the curves are drawn over each other on a page that needs no network.
     """

@@ -19,9 +19,9 @@ __all__ = ["report"]
 def report(
     *, run_dir: Path, output: Path | None, overrides: tuple[str, ...], no_text: bool, device: str, quiet: bool
 ) -> None:
-    """Make a page about the run in RUN_DIR: one HTML file that needs no network.
+    """Make a page about a run: one HTML file that needs no network.
 
-    It shows the curves of training, held-out text coloured by the belief over plan states, each state with its tokens
+    RUN_DIR is the run's folder. The page shows the curves of training, held-out text coloured by the belief over plan states, each state with its tokens
     and what it writes, the transition matrix, forecasts against what came, interventions, config and environment. What
     a finished run has in its folder is not computed again; a run that is not finished is shown as far as it is.
     """

@@ -60,7 +60,7 @@ class Passage(NamedTuple):
 def read_passages(loaded: LoadedModel, text: EvaluationText, labels: Tensor | None) -> tuple[Passage, ...]:
     """Up to `PASSAGES` passages; `labels` [N] are the known plans of the stream's ids.
 
-    Raises ImpossibleObservationError and NonFiniteError as `score`.
+    After an impossible target there is no belief: all its shares are 0. Raises NonFiniteError as `score`.
     """
     longest = min(LONGEST, text.seq_len)
     return tuple(_read(loaded, each, labels) for each in text.passages(PASSAGES, longest))
