@@ -117,7 +117,7 @@ class EvaluationText:
         bos = self._stream.bos_id
         begins = sorted({0, *(ids == bos).nonzero().flatten().tolist()})
         if len(begins) < count:
-            begins = sorted({*begins, *(i * (len(ids) - 1) // count for i in range(count))})
+            begins = sorted({*begins, *range(0, len(ids) - 1, max(longest, (len(ids) - 1) // count))})
         found: list[TextPassage] = []
         for start, end in itertools.pairwise([*begins, len(ids)]):
             piece = ids[start : min(end, start + longest + 1)].tolist()

@@ -70,7 +70,7 @@ def test_an_impossible_token_is_told_and_leaves_no_belief(make_checkpoint: Calla
     impossible = load_model(make_checkpoint(config=config, never=[7]), "cpu")
     file = tmp_path / "text.txt"
     file.write_text("a " + impossible.tokenizer.decode([7]) + " a", encoding="utf-8")
-    (passage,) = read_passages(impossible, find_text(impossible, TextRequest(file=file)), None)[:1]
+    (passage,) = read_passages(impossible, find_text(impossible, TextRequest(file=file)), None)
     place = [token.id for token in passage.tokens].index(7)
     assert [token.bits is None for token in passage.tokens[: place + 1]] == [False] * place + [True]
     assert sum(passage.filtered[place]) == pytest.approx(1)

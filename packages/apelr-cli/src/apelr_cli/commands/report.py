@@ -21,9 +21,10 @@ def report(
 ) -> None:
     """Make a page about a run: one HTML file that needs no network.
 
-    RUN_DIR is the run's folder. The page shows the curves of training, held-out text coloured by the belief over plan states, each state with its tokens
-    and what it writes, the transition matrix, forecasts against what came, interventions, config and environment. What
-    a finished run has in its folder is not computed again; a run that is not finished is shown as far as it is.
+    RUN_DIR is the run's folder. The page shows the curves of training, held-out text coloured by the belief over plan
+    states, each state with its tokens and what it writes, the transition matrix, forecasts against what came,
+    interventions, config and environment. What a finished run has in its folder is not computed again; a run that is
+    not finished is shown as far as it is.
     """
     from apelr_cli.console import result_stream
     from apelr_cli.report.assemble import assemble_report
