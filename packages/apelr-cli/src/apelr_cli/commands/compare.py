@@ -19,9 +19,9 @@ def compare(runs: tuple[Path, ...], *, output: Path | None, no_plans: bool, devi
     """Compare runs: their figures, curves and plan states.
 
     Each RUN is the folder of one, of any model version, finished or not; two or more are needed. The table has bits per
-    byte, nats, speed, sizes, plan MI and what interventions change. The plan states of the first run that has a chain of
-    plans are matched with those of each other one that has the same tokenizer, on the first one's held-out text. With
-    -o the curves are drawn over each other on a page that needs no network.
+    byte, nats, speed, sizes, plan MI and what interventions change. The plan states of the first run that has a chain
+    of plans are matched with those of each other one that has the same tokenizer, on the first one's held-out text.
+    With -o the curves are drawn over each other on a page that needs no network.
     """
     if len(runs) < 2:
         raise click.UsageError("give two runs or more; for one there is apelr report")
