@@ -4,7 +4,7 @@ from typing import Any
 
 from apelr_cli.loading import load_model
 from apelr_cli.report.run_files import read_run_files
-from apelr_cli.report.states import state_cards, write_under_states
+from apelr_cli.report.states import plan_title, state_cards, write_under_states
 
 
 def state(number: int, usage: float, row: list[float]) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def test_cards_are_sorted_by_usage_and_name_the_known_plan() -> None:
     assert [word.text for word in first.words] == ["id 7", " a"]
     assert [card.idle for card in cards] == [False, False, True]
     assert state_cards({}) == ()
+    assert (plan_title("opening"), plan_title("3")) == ("opening", "plan 3")
 
 
 def test_states_write_what_they_say_when_forced(run_of: Callable[..., Path]) -> None:

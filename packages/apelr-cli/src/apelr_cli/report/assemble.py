@@ -15,7 +15,7 @@ from apelr_cli.report.curves import Chart, UsageChart, run_charts, usage_chart
 from apelr_cli.report.figures import Fact, Table, config_tables, environment_tables, headline, key_figures
 from apelr_cli.report.passages import Passage, read_passages
 from apelr_cli.report.run_files import RunFiles, read_run_files
-from apelr_cli.report.states import StateCard, state_cards, write_under_states
+from apelr_cli.report.states import StateCard, plan_title, state_cards, write_under_states
 from apelr_cli.run_config import to_plain
 from apelr_model import read_gold_chunks
 
@@ -95,7 +95,7 @@ def assemble_report(
         initial=tuple(model.initial_state(1).log_belief[0].exp().tolist()) if chained else (),
         passages=passages,
         text_name="" if text is None else text.name,
-        plan_names=() if known is None else known.names,
+        plan_names=() if known is None else tuple(map(plan_title, known.names)),
         splits=tuple(files.of_kind("split")),
         settings=tuple(config_tables(settings)),
         environment=tuple(environment_tables(files)),

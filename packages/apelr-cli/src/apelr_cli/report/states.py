@@ -10,7 +10,7 @@ from apelr_cli.sentence_beats import count_beats
 from apelr_data import BEATS
 from apelr_model import SamplingSettings, generate
 
-__all__ = ["Following", "Match", "StateCard", "Word", "state_cards", "write_under_states"]
+__all__ = ["Following", "Match", "StateCard", "Word", "plan_title", "state_cards", "write_under_states"]
 
 WRITING_STATES = 16
 """States that write texts, the most used ones."""
@@ -97,12 +97,21 @@ def _card(state: Mapping[str, Any], count: int, recovery: Mapping[str, Any] | No
     )
 
 
+def plan_title(name: str) -> str:
+    """What a known plan is called: its name, or `plan 3` where that is a number, as are the names of states."""
+    return f"plan {name}" if name.isdigit() else name
+
+
 def _match(number: int, recovery: Mapping[str, Any] | None) -> Match | None:
     if recovery is None:
         return None
     agreement = recovery["filtered"]
     label, chunks = agreement["matching"][number], agreement["table"][number]
-    return Match(recovery["plans"][label], chunks[label] / sum(chunks)) if label >= 0 and chunks[label] else None
+    return (
+        Match(plan_title(recovery["plans"][label]), chunks[label] / sum(chunks))
+        if label >= 0 and chunks[label]
+        else None
+    )
 
 
 def write_under_states(
