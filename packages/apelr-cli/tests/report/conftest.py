@@ -22,7 +22,7 @@ SIZES = [
     "train.seq_len=32",
     "train.batch_size=4",
 ]
-TEXT = ["data.max_train_examples=30", "data.max_val_examples=8"]
+TEXT = ["data.max_train_examples=30", "data.max_val_examples=3"]
 STEPS = ["device=cpu", "train.max_steps=4", "train.log_interval=2", "train.eval_interval=2", "train.val_batches=2"]
 
 

@@ -107,11 +107,9 @@ def _match(number: int, recovery: Mapping[str, Any] | None) -> Match | None:
         return None
     agreement = recovery["filtered"]
     label, chunks = agreement["matching"][number], agreement["table"][number]
-    return (
-        Match(plan_title(recovery["plans"][label]), chunks[label] / sum(chunks))
-        if label >= 0 and chunks[label]
-        else None
-    )
+    if label < 0 or not chunks[label]:
+        return None
+    return Match(plan_title(recovery["plans"][label]), chunks[label] / sum(chunks))
 
 
 def write_under_states(
