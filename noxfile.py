@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import os
 import re
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -150,6 +151,22 @@ def docs(session: nox.Session) -> None:
     """Links, code blocks and commands of the Markdown pages, the API reference, and what helps contributors."""
     own = [f".ci/{name}_test.py" for name in ("docs", "readme", "api", "contributing")]
     pytest(session, environment_together(session), [], *own, *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Pages of runs, made here, in a real Chromium that is told to reach no network; without one it is skipped.
+
+    Screenshots go to runs/browser. `APELR_BROWSER_RUN=FOLDER` shows a run of one's own in place of a tiny one.
+    """
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        session.skip("there is no Chromium on this machine: apt-get install chromium, or the like")
+    folder = environment(session, "browser", [], "playwright", "pytest")
+    pages = ROOT / "runs" / "browser"
+    run_python(session, environment_together(session), ".ci/browser/pages.py", str(pages), OMP_NUM_THREADS="1")
+    seen = {"APELR_BROWSER_PAGES": str(pages), "APELR_CHROMIUM": chromium}
+    run_python(session, folder, "-m", "pytest", ".ci/browser", *session.posargs, **seen)
 
 
 @nox.session

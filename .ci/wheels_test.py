@@ -17,6 +17,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = [path.parent for path in sorted(ROOT.glob("packages/*/pyproject.toml"))]
+SUFFIXES = {".py", ".typed", ".html", ".css", ".js"}
+"""Of files that a package needs, the pages' templates among them."""
 CONFIGS = {path.name: path.read_bytes() for path in ROOT.glob("configs/*.yaml")}
 
 each_package = pytest.mark.parametrize("package", [pytest.param(path, id=path.name) for path in PACKAGES])
@@ -47,7 +49,7 @@ def members(wheel: Path) -> dict[str, bytes]:
 @each_package
 def test_wheel_holds_the_sources_and_the_type_marker(wheels: dict[str, Path], package: Path) -> None:
     module = package.name.replace("-", "_")
-    sources = [path for path in (package / "src" / module).rglob("*") if path.suffix in {".py", ".typed"}]
+    sources = [path for path in (package / "src" / module).rglob("*") if path.suffix in SUFFIXES]
     expected = {path.relative_to(package / "src").as_posix(): path.read_bytes() for path in sources}
     assert f"{module}/py.typed" in expected
     held = members(wheels[module])

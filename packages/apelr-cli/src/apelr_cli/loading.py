@@ -22,6 +22,8 @@ class LoadedModel(NamedTuple):
     tokenizer: Tokenizer
     run_config: Mapping[str, Any] = MappingProxyType({})
     """The config of the run that made it, as plain data; empty where the file does not say."""
+    step: int = 0
+    """Optimizer steps that it has had."""
 
 
 def load_model(
@@ -39,4 +41,4 @@ def load_model(
     found = find_tokenizer(checkpoint, path, tokenizer)
     for notice in (*checkpoint.notices, *found.notices):
         click.echo(f"Warning: {notice}", err=True)
-    return LoadedModel(checkpoint.build_model(device), found.tokenizer, checkpoint.run_config)
+    return LoadedModel(checkpoint.build_model(device), found.tokenizer, checkpoint.run_config, checkpoint.step)

@@ -18,6 +18,8 @@ COMMANDS = {
     "score": "Score a text with a trained model.",
     "data": "List the sources of text, prepare a token cache, or show rows.",
     "eval": "Evaluate a model, and what its planner does, on held-out text.",
+    "report": "Make a page about a run: one HTML file that needs no network.",
+    "compare": "Compare runs: their figures, curves and plan states.",
     "bench": "Measure how fast a model is on this machine.",
     "convert": "Turn any checkpoint that can be read into one of today's form.",
     "config": "List the shipped configurations, or print one.",

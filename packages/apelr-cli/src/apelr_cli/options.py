@@ -12,6 +12,7 @@ __all__ = [
     "device_option",
     "format_option",
     "output_option",
+    "page_option",
     "set_option",
     "tokenizer_option",
     "unexpected_option",
@@ -64,6 +65,17 @@ output_option = click.option(
     callback=_in_a_folder,
     help="Write the JSON object into this file too.",
 )
+
+
+def page_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`-o FILE.html`, with what happens where it is not given."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help=f"Write the page into this file; an earlier page there is replaced, nothing else is. {default}",
+    )
 
 
 def set_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -27,6 +27,7 @@ OWN_FILES = {
     "tensorboard": "Folder of TensorBoard's event files, where train.sinks asks for them: made from metrics.jsonl.",
     "config.yaml": "The resolved config: every key with its value.",
     "run.json": "Versions, command, device, seed, git revision, parameters and FLOPs by part, counts of the text read.",
+    "report.html": "A page about the run, made by `apelr report`.",
     LOCK_NAME: "Locked by the process that trains in the folder, so that no second one does; empty.",
 }
 """Everything that a run writes; `--force` removes these, but for the lock it holds, and touches nothing else."""
