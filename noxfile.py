@@ -24,6 +24,8 @@ REQUIRED: dict[str, list[str]] = {}  # the names that each package declares
 for project_file in sorted(ROOT.glob("packages/*/pyproject.toml")):
     project = tomllib.loads(project_file.read_text(encoding="utf-8"))["project"]
     REQUIRED[project["name"]] = [re.match(r"[\w.-]+", line).group() for line in project["dependencies"]]
+# One worker a core, and one thread a worker: threads that wait for a busy core slow torch down tenfold.
+WORKERS = ["-n", "auto", "--dist", "worksteal"]
 ASK_TORCH = "import torch; print('cuda' if torch.cuda.is_available() else f'torch {torch.__version__}')"
 
 
@@ -119,9 +121,7 @@ def tests(session: nox.Session, scope: str) -> None:
         # What a declared dependency brings along can be imported undeclared: only reading the imports tells.
         own = [f".ci/repository_test.py::test_imports_are_declared[{part}-{scope}]" for part in ("src", "tests")]
     if chosen.device != "cuda":
-        # One worker a core, and one thread a worker: threads that wait for a busy core slow torch down tenfold.
-        workers = ["-n", "auto", "--dist", "worksteal"]
-        pytest(session, folder, packages, *own, *workers, *arguments, OMP_NUM_THREADS="1")
+        pytest(session, folder, packages, *own, *WORKERS, *arguments, OMP_NUM_THREADS="1")
     if chosen.device != "cpu":
         pytest_on_cuda(session, folder, packages, *arguments)
 
@@ -153,7 +153,8 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Links, code blocks and commands of the Markdown pages."""
-    pytest(session, environment_together(session), [], ".ci/docs_test.py", ".ci/readme_test.py", *session.posargs)
+    pages = [".ci/docs_test.py", ".ci/readme_test.py"]
+    pytest(session, environment_together(session), [], *pages, *WORKERS, *session.posargs, OMP_NUM_THREADS="1")
 
 
 @nox.session
