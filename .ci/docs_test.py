@@ -33,7 +33,7 @@ PAGES = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
 SHELLS = {"bash", "console", "powershell"}
 PARSERS = {"json": json.loads, "yaml": yaml.safe_load, "toml": tomllib.loads}
 UNCHECKED = {"text", "mermaid"}
-SECONDS = 300
+SECONDS = 900
 NOX_SESSIONS = set(re.findall(r"@nox\.session\n(?:@.*\n)*def (\w+)", (ROOT / "noxfile.py").read_text(encoding="utf-8")))
 
 each_page = pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES])

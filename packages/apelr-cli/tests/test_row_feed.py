@@ -203,5 +203,5 @@ from apelr_cli.train_config import V2TrainConfig
 passes = [RowFeed(abs, V2TrainConfig(num_workers=1)).over(range(100)) for _ in range(2)]
 print([next(each) for each in passes])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=90)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=900)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 0]\n", "")

@@ -20,7 +20,7 @@ each_case = pytest.mark.parametrize(("size", "case"), [(2, "v1"), (2, "v2"), (2,
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What each process found, by the number of processes."""
     folder = tmp_path_factory.mktemp("world")
-    done = subprocess.run([sys.executable, WORKER, folder], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, WORKER, folder], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return {
         size: [torch.load(folder / f"found-{size}-{rank}.pt", weights_only=False) for rank in range(size)]

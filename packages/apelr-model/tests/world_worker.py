@@ -134,7 +134,7 @@ def work(rank: int, size: int, folder: Path) -> None:
     torch.set_num_threads(1)
     if size > 1:
         store = dist.FileStore(str(folder / f"store-{size}"), size)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=60))
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=900))
     world = World(rank, size)
     cases = ("v2",) if size == 4 else ("v1", "v2", "nll")
     found: dict[str, Any] = {case: steps_of(case, world) for case in cases}

@@ -21,6 +21,8 @@ __all__ = ["check_division", "check_same", "device_of_process", "joined"]
 
 LONGEST_WAIT = timedelta(hours=2)
 """For others, which may prepare text or write what only one writes; one that has died is noticed at once."""
+LONGEST_JOIN = timedelta(minutes=10)
+"""For the others to come: launchers start all at once, and nothing is done before."""
 BETWEEN_QUESTIONS = 0.02
 """Seconds."""
 
@@ -60,7 +62,7 @@ def joined(launch: Launch, distributed: DistributedConfig, device: torch.device)
     """Within the block this process is one of a group; alone, it is a world of its own.
 
     A failure that all processes share is an error of the first alone. Raises LaunchError for a backend that is not
-    there.
+    there, and where the others do not come within 10 minutes.
     """
     world = World(launch.rank, launch.size)
     if world.size == 1:
@@ -87,6 +89,7 @@ def _agreed_name(store: Any, world: World) -> str:
     until somebody answers to it: one that has died does not.
     """
     own = token_hex(8)
+    end = time.monotonic() + LONGEST_JOIN.total_seconds()
     if world.is_first:
         store.set("group", own)
         waiting = set(range(1, world.size))
@@ -94,7 +97,7 @@ def _agreed_name(store: Any, world: World) -> str:
             for rank in [rank for rank in waiting if store.check([f"{own}/{rank}"])]:
                 store.set(f"{own}/{rank}/heard", store.get(f"{own}/{rank}"))
                 waiting.remove(rank)
-            time.sleep(BETWEEN_QUESTIONS)
+            _pause(world, end)
         return own
     while True:
         if store.check(["group"]):
@@ -103,7 +106,17 @@ def _agreed_name(store: Any, world: World) -> str:
             heard = f"{name}/{world.rank}/heard"
             if store.check([heard]) and store.get(heard).decode("ascii") == own:
                 return name
-        time.sleep(BETWEEN_QUESTIONS)
+        _pause(world, end)
+
+
+def _pause(world: World, end: float) -> None:
+    """Between two questions. Raises LaunchError after `end`, seconds of the monotonic clock."""
+    if time.monotonic() > end:
+        raise LaunchError(
+            f"process {world.rank}: not all {world.size} processes have come within {LONGEST_JOIN}; what the others or "
+            "their launchers said tells why"
+        )
+    time.sleep(BETWEEN_QUESTIONS)
 
 
 def _backend(name: str, device: torch.device) -> str:

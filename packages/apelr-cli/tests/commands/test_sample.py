@@ -281,7 +281,7 @@ def test_a_terminal_without_a_prompt_is_a_usage_error(start_apelr: Start, make_c
     pty = pytest.importorskip("pty")
     controller, terminal = pty.openpty()
     process = start_apelr("sample", "--checkpoint", make_checkpoint(), stdin=terminal)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     os.close(controller)
     os.close(terminal)
     assert (process.returncode, out) == (2, b"")
@@ -372,7 +372,7 @@ def test_text_streams_and_ctrl_c_leaves_with_130(start_apelr: Start, make_checkp
     process = endless(start_apelr, make_checkpoint, char)
     assert process.stdout.read(20).startswith(b"a cat")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 130
     assert err == b"Interrupted.\n"
     assert out.endswith(b"\n")
@@ -383,14 +383,14 @@ def test_a_reader_that_goes_away_ends_it_quietly(start_apelr: Start, make_checkp
     assert process.stdout.read(5) == b"a cat"
     process.stdout.close()
     assert process.stderr.read() == b""
-    assert process.wait(timeout=300) == 1
+    assert process.wait(timeout=900) == 1
 
 
 def test_output_is_utf8_whatever_the_environment_says(start_apelr: Start, make_checkpoint: Make) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     arguments = ("--prompt", "é", "--max-new-tokens", 0)
     process = start_apelr("sample", "--checkpoint", make_checkpoint(), *arguments, env=environment)
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=900)
     assert out == "é\n".encode()
 
 
@@ -407,7 +407,7 @@ def test_help_waits_for_no_heavy_import() -> None:
         "heavy = {'torch', 'numpy', 'tokenizers', 'apelr_model', 'apelr_tokenizers', 'apelr_data', 'pydantic'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=900)
 
 
 @pytest.mark.parametrize("name", ["sample", "score"])

@@ -402,5 +402,5 @@ def test_of_two_runs_in_one_folder_the_second_is_refused(
             )
         assert apelr(*arguments[:3], "--out", run).stderr.startswith(f"Error: {run} is not empty")
         first.terminate()
-        assert first.wait(60) == 143
+        assert first.wait(900) == 143
     assert load_checkpoint(run).step > 0
