@@ -37,7 +37,7 @@ from apelr_model.planner_lm import PlannerLM
 from apelr_model.prototype import RecordedTokenizer, is_prototype, read_prototype
 from apelr_model.shown import one_line, shown_names
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
+__all__ = ["Checkpoint", "checkpoint_content", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
 
 
 def _library_versions() -> dict[str, str]:
@@ -132,7 +132,7 @@ def _write(path: Path, temporary: Path, checkpoint: Checkpoint) -> None:
     check_finite(checkpoint.model, checkpoint.training, f"{path} is not written")
     with temporary.open("wb") as file:
         try:
-            torch.save(_to_content(checkpoint), file)
+            torch.save(checkpoint_content(checkpoint), file)
         except RuntimeError as error:  # torch ends its archive even after an error of the disk, and fails once more
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         file.flush()
@@ -204,7 +204,8 @@ def _resolve(path: Path) -> Path:
     return file
 
 
-def _to_content(checkpoint: Checkpoint) -> dict[str, Any]:
+def checkpoint_content(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Everything that a file holds, by key."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
