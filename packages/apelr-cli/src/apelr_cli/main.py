@@ -20,6 +20,7 @@ COMMANDS = {
     "eval": "Evaluate a model, and what its planner does, on held-out text.",
     "bench": "Measure how fast a model is on this machine.",
     "convert": "Turn any checkpoint that can be read into one of today's form.",
+    "export": "Write a checkpoint as a folder for other programs.",
     "config": "List the shipped configurations, or print one.",
 }
 """Each command and its line in the help, with which its own help begins; `commands/<name>.py` holds it as `<name>`."""

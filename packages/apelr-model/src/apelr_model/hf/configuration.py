@@ -32,7 +32,7 @@ class ApelrConfig(PreTrainedConfig):
         pad_token_id: int | None = None,
         **more: Any,
     ) -> None:
-        """`more` are transformers' own fields. Raises ValueError, naming the key, for an `apelr` that makes no model."""
+        """`more` are transformers' own fields. Raises ValueError, naming the key, where `apelr` makes no model."""
         self.bos_token_id, self.eos_token_id, self.pad_token_id = bos_token_id, eos_token_id, pad_token_id
         self.apelr = dict(apelr or {})
         if self.apelr:  # transformers itself makes one without arguments, to compare with

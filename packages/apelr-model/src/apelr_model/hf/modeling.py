@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -60,13 +59,13 @@ class ApelrForCausalLM(PreTrainedModel, GenerationMixin):
         return model.eval()
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **more: Any) -> Any:
-        """As of any model, but strict: raises ValueError, naming them, for missing, unknown or unfit tensors."""
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **more: Any) -> Any:
+        """As of any model, but strict: ValueError, naming them, for tensors that are missing or not the model's."""
         with_info = more.pop("output_loading_info", False)
         model, found = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **more)
-        for what, how in (("missing_keys", "lacks"), ("unexpected_keys", "has unknown"), ("mismatched_keys", "misfits")):
-            if names := sorted(map(str, found[what])):
-                raise ValueError(f"{pretrained_model_name_or_path} {how} tensors: {', '.join(names[:5])}")
+        for what in ("missing", "unexpected", "mismatched"):
+            if names := sorted(map(str, found[f"{what}_keys"])):
+                raise ValueError(f"{pretrained_model_name_or_path} has {what} tensors: {', '.join(names[:5])}")
         return (model, found) if with_info else model
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -103,8 +102,8 @@ class ApelrForCausalLM(PreTrainedModel, GenerationMixin):
         A masked column is not there: neither executor nor belief sees it, and chunk positions do not count it. `logits`
         [B, N, V] are of the last N = `logits_to_keep` columns (0: all). `labels` are `input_ids` (shifted here; -100
         left out): the loss is their mean NLL in nats, or the sum over `num_items_in_batch`. Without labels a cache is
-        kept unless `use_cache` is false. Raises ValueError for a row that is masked altogether, and for a mask or labels
-        of another shape; ImpossibleObservationError for a token that no plan allows.
+        kept unless `use_cache` is false. Raises ValueError for a row that is masked altogether, and for a mask or
+        labels of another shape; ImpossibleObservationError for a token that no plan allows.
         """
         columns = input_ids.shape[1]
         keep = _mask_of(attention_mask, input_ids, 0 if past_key_values is None else past_key_values.columns)

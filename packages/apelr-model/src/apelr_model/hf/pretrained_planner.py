@@ -46,7 +46,9 @@ def planner_on(
     if like_base:
         output = base.get_output_embeddings()
         if not isinstance(head, FactorizedHead) or output is None:
-            raise ValueError("like_base needs a factorized head (model.head.type) and a base model with an output layer")
+            raise ValueError(
+                "like_base needs a factorized head (model.head.type) and a base model with an output layer"
+            )
         with torch.no_grad():
             head.weight.copy_(output.weight)
             head.bias.zero_() if output.bias is None else head.bias.copy_(output.bias)
