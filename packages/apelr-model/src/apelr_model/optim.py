@@ -31,7 +31,7 @@ def learning_rate(config: OptimConfig, step: int) -> float:
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters that have a gradient; weight decay on matrices of networks, not on biases or the planner's logits.
+    """AdamW over all parameters that are trained; weight decay on matrices of networks, not on biases or plan logits.
 
     `config.fused_adamw` chooses between two forms of the same update: PyTorch's fused one, which reads and writes
     every tensor once, and its plain one, operation by operation. Each gives the same bits every time.

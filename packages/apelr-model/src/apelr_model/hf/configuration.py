@@ -59,7 +59,7 @@ class ApelrConfig(PreTrainedConfig):
         """Our own configuration. Raises ValueError, naming the key, where `apelr.model_config` is none."""
         plain = self.apelr.get("model_config")
         version = plain.get("version") if isinstance(plain, Mapping) else None
-        if not isinstance(version, str) or version not in MODEL_VERSIONS:
+        if not isinstance(plain, Mapping) or not isinstance(version, str) or version not in MODEL_VERSIONS:
             raise ValueError(f"apelr.model_config.version must be one of {', '.join(MODEL_VERSIONS)}, got {version!r}")
         found: ModelConfig = config_from_plain(MODEL_VERSIONS[version], plain, "apelr.model_config.")
         return found

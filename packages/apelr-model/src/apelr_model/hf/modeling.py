@@ -56,7 +56,8 @@ class ApelrForCausalLM(PreTrainedModel, GenerationMixin):
         model = cls(ApelrConfig(describe_checkpoint(checkpoint), **more))
         model.to(next(iter(checkpoint.model.values())).dtype)
         model.planner_lm.load_state_dict(checkpoint.model, strict=True)
-        return model.eval()
+        model.eval()
+        return model
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **more: Any) -> Any:

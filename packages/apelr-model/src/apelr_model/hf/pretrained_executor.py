@@ -31,7 +31,7 @@ class PretrainedExecutor(Executor):
     """The decoder of a causal language model with attention and a key-value cache (Llama, GPT-2, Qwen, ...).
 
     `freeze` keeps its weights as they are: without gradient, out of the optimizer, and in eval mode whatever the rest
-    of the model does. Documents packed into one row are each read alone where no carry is asked for, as in training.
+    of the model does. Documents packed into one row are each read as a row of their own.
     """
 
     def __init__(self, base: PreTrainedModel, *, freeze: bool = True) -> None:
@@ -79,18 +79,16 @@ class PretrainedExecutor(Executor):
     def forward(
         self, ids: Tensor, carry: Carry, lengths: Tensor | None = None, restarts: Tensor | None = None
     ) -> tuple[Tensor, Carry]:
-        """ids [B, S], lengths [B], restarts [B, S] -> hidden [B, S, D], and what to go on from.
+        """ids [B, S], lengths [B], restarts [B, S] -> hidden [B, S, D], and what to go on from."""
+        if restarts is None or not bool(restarts.any()):
+            return self._read(ids, carry, lengths)
+        return self._read_documents(ids, carry, lengths, restarts)
 
-        Raises ValueError for restarts where there is a carry.
-        """
-        if restarts is not None and bool(restarts.any()):
-            if carry is not None:
-                raise ValueError("a pretrained executor reads documents packed into one row only without a carry")
-            return self._read_documents(ids, restarts), None
-        if carry is None:
-            return self._hidden(ids), None
-        start: _ReadCache = carry
-        cache = copy.copy(start.cache)  # reading writes into the copy, and puts new tensors there
+    def _read(self, ids: Tensor, start: _ReadCache | None, lengths: Tensor | None) -> tuple[Tensor, _ReadCache | None]:
+        """Padding at the right is read too: nothing before it sees it, and nothing of it is kept."""
+        if start is None:
+            return self._hidden(ids, use_cache=False), None
+        cache = copy.copy(start.cache)  # reading puts new tensors into the copy
         cache.layers = [copy.copy(layer) for layer in start.cache.layers]
         columns, steps = cache.get_seq_length(), ids.shape[1]
         column = torch.arange(columns + steps, device=ids.device)
@@ -102,23 +100,29 @@ class PretrainedExecutor(Executor):
         return hidden, after if lengths is None else _without_padding(after, steps - lengths)
 
     def _hidden(self, ids: Tensor, **more: object) -> Tensor:
-        """ids [B, S] -> [B, S, D]. Padding at the right is read too; nothing before it sees it."""
-        output = self.base.base_model(input_ids=ids, **{"use_cache": False, **more})
-        hidden: Tensor = output.last_hidden_state
+        """ids [B, S] -> [B, S, D]."""
+        hidden: Tensor = self.base.base_model(input_ids=ids, **more).last_hidden_state
         return hidden.to(self._out.dtype)
 
-    def _read_documents(self, ids: Tensor, restarts: Tensor) -> Tensor:
-        """Every stretch between restarts as a row of its own; what pads the shorter ones is id 0."""
-        begins = restarts.clone()
-        begins[:, 0] = True
-        row, first = begins.nonzero(as_tuple=True)  # in order of rows, and of columns in a row
-        flat = row * ids.shape[1] + first
-        sizes = torch.cat([flat[1:], flat.new_tensor([ids.numel()])]) - flat
-        column = torch.arange(int(sizes.max()), device=ids.device)
+    def _read_documents(
+        self, ids: Tensor, carry: _ReadCache | None, lengths: Tensor | None, restarts: Tensor
+    ) -> tuple[Tensor, _ReadCache | None]:
+        """Every stretch between restarts as a row of its own, that of an empty row included."""
+        batch, steps = ids.shape
+        ends = ids.new_full((batch,), steps) if lengths is None else lengths
+        column = torch.arange(steps, device=ids.device)
+        afresh = restarts & (column < ends.unsqueeze(1))
+        row, first = (afresh | (column == 0)).nonzero(as_tuple=True)  # in order of rows, and of columns in a row
+        is_last = torch.cat([row[1:] != row[:-1], row.new_ones(1, dtype=torch.bool)])
+        sizes = torch.where(is_last, ends[row], first.roll(-1)) - first
+        column = column[: max(1, int(sizes.max()))]
         inside = column < sizes.unsqueeze(1)
-        place = (flat.unsqueeze(1) + column).masked_fill(~inside, 0)
-        hidden = self._hidden(ids.flatten()[place].masked_fill(~inside, 0))
-        return hidden[inside].unflatten(0, ids.shape)
+        place = ((row * steps + first).unsqueeze(1) + column).masked_fill(~inside, 0)
+        start = None if carry is None else _emptied(self.select_rows(carry, row), afresh[row, first])
+        hidden, after = self._read(ids.flatten()[place], start, sizes)
+        whole = hidden.new_zeros(batch * steps, self.hidden_dim).index_copy(0, place[inside], hidden[inside])
+        kept = None if after is None else self.select_rows(after, is_last.nonzero().squeeze(1))
+        return whole.unflatten(0, (batch, steps)), kept
 
     def select_rows(self, carry: _ReadCache, rows: Tensor) -> _ReadCache:
         """rows [N] -> what to go on from in these rows, in that order."""
@@ -132,9 +136,18 @@ class PretrainedExecutor(Executor):
         """Products with every matrix but the embedding, and of attention with `context` keys and values a layer."""
         decoder = self.base.base_model
         embedding = self.token_emb.weight
-        weights = sum(p.numel() for p in decoder.parameters() if p.ndim >= 2 and p is not embedding)
+        weights: int = sum(p.numel() for p in decoder.parameters() if p.ndim >= 2 and p is not embedding)
         layers = int(self.base.config.get_text_config(decoder=True).num_hidden_layers)
         return 2 * weights + 4 * layers * context * self.hidden_dim
+
+
+def _emptied(read: _ReadCache, rows: Tensor) -> _ReadCache:
+    """rows [B] (bool): those of which nothing that was read is seen any more."""
+    return _ReadCache(
+        cache=read.cache,
+        position=read.position.masked_fill(rows, 0),
+        first=read.first.masked_fill(rows, read.cache.get_seq_length()),
+    )
 
 
 def _without_padding(read: _ReadCache, padding: Tensor) -> _ReadCache:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from apelr_model.build import planner_and_head
@@ -41,14 +41,13 @@ def planner_on(
         raise ValueError("tie_embeddings must be false on a pretrained executor")
     executor = PretrainedExecutor(base, freeze=freeze)
     embedding = executor.token_emb.weight
+    assert isinstance(embedding, nn.Parameter), "an embedding's weight is a parameter"
     config = replace(config, hidden_dim=executor.hidden_dim, token_dim=embedding.shape[1])
     planner, head = planner_and_head(config, executor.vocab_size, embedding)
     if like_base:
         output = base.get_output_embeddings()
         if not isinstance(head, FactorizedHead) or output is None:
-            raise ValueError(
-                "like_base needs a factorized head (model.head.type) and a base model with an output layer"
-            )
+            raise ValueError("like_base needs a factorized head and a base model with an output layer")
         with torch.no_grad():
             head.weight.copy_(output.weight)
             head.bias.zero_() if output.bias is None else head.bias.copy_(output.bias)

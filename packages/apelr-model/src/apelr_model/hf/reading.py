@@ -152,4 +152,5 @@ def _log_probs(model: PlannerLM, hidden: Tensor, log_gate: Tensor) -> Tensor:
         return log_mean_state(log_gate, state_log_probs(model.head, hidden))
 
     rows = hidden.flatten(0, 1), log_gate.flatten(0, 1)
-    return in_slices(one_slice, model.head.logits_per_token, *rows).unflatten(0, hidden.shape[:2])
+    found: Tensor = in_slices(one_slice, model.head.logits_per_token, *rows).unflatten(0, hidden.shape[:2])
+    return found
