@@ -1,7 +1,7 @@
 """The configuration of an APEL-R model as the transformers library keeps it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
@@ -21,7 +21,7 @@ class ApelrConfig(PreTrainedConfig):
     """
 
     model_type = "apelr"
-    keys_to_ignore_at_inference = ("past_key_values", "log_belief", "log_gate")
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "log_belief", "log_gate"]
 
     def __init__(
         self,
