@@ -1,6 +1,7 @@
 """A checkpoint in two parts: plain data and tensors, and back."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +51,13 @@ def test_tensors_that_are_missing_unknown_or_no_numbers_are_named():
     del tensors["head.bias"]
     with pytest.raises(CheckpointError, match=r"^here lacks the tensors .*head\.bias"):
         checkpoint_from_parts(description, tensors, "here")
+
+
+def test_tied_tensors_that_differ_are_refused():
+    checkpoint = of(CONFIGS[2])
+    model = {**checkpoint.model, "head.weight": checkpoint.model["head.weight"] + 1}
+    with pytest.raises(CheckpointError, match=r"^the tensors head.weight and executor.token_emb.weight are tied"):
+        portable_tensors(replace(checkpoint, model=model))
 
 
 @pytest.mark.parametrize("key", ["format", "step", "model_config", "vocab_size"])

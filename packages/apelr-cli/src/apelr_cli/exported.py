@@ -30,6 +30,7 @@ DESCRIPTION = "apelr"
 PREFIX = "planner_lm."
 """Of tensors' names in a folder for transformers."""
 LARGEST_JSON = 64 * 1024 * 1024
+"""Bytes; larger files are not looked into."""
 
 
 def is_exported(path: Path) -> bool:
@@ -89,6 +90,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_text(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is not a regular file")
         if path.stat().st_size > LARGEST_JSON:
             raise CheckpointError(f"{path} is larger than {LARGEST_JSON} bytes")
         return path.read_text(encoding="utf-8")

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from apelr_model.checkpoint import Checkpoint, checkpoint_content
 from apelr_model.checkpoint_checks import check_content
 from apelr_model.config import ModelConfig, TransformerLMConfig, V1Config
+from apelr_model.errors import CheckpointError
 
 __all__ = ["checkpoint_from_parts", "describe_checkpoint", "portable_tensors", "tied_tensors"]
 
@@ -21,8 +23,15 @@ def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def portable_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The parameters by name; of tied ones, which are one tensor, the embedding alone."""
-    left_out = {left for left, _ in tied_tensors(checkpoint.model_config)}
+    """The parameters by name; of tied ones, which are one tensor, the embedding alone.
+
+    Raises CheckpointError where tied ones differ.
+    """
+    tied = tied_tensors(checkpoint.model_config)
+    for left, kept in tied:
+        if not torch.equal(checkpoint.model[left], checkpoint.model[kept]):
+            raise CheckpointError(f"the tensors {left} and {kept} are tied and must be equal")
+    left_out = {left for left, _ in tied}
     return {name: tensor.contiguous() for name, tensor in checkpoint.model.items() if name not in left_out}
 
 
