@@ -207,6 +207,22 @@ def test_an_impossible_token_is_named_and_padding_of_ended_rows_is_not_one(plann
         model(torch.tensor([[5], [0]], device=planner.device), past_key_values=after.past_key_values)
 
 
+def test_the_public_names_are_frozen():
+    import apelr_model.hf as face
+
+    assert face.__all__ == [
+        "ApelrCache",
+        "ApelrConfig",
+        "ApelrForCausalLM",
+        "ApelrOutput",
+        "PretrainedExecutor",
+        "load_planner",
+        "planner_on",
+        "save_planner",
+    ]
+    assert all(getattr(face, name).__doc__ for name in face.__all__)
+
+
 @pytest.mark.parametrize("missing", ["transformers", "safetensors"])
 def test_without_the_extra_one_line_says_what_to_install_and_the_package_itself_needs_nothing(missing):
     program = f"""
