@@ -48,6 +48,9 @@ def test_tensors_that_are_missing_unknown_or_no_numbers_are_named():
         checkpoint_from_parts(description, {**tensors, "more": torch.zeros(1)}, "here")
     with pytest.raises(CheckpointError, match=r"^here: tensor head.bias holds NaN"):
         checkpoint_from_parts(description, {**tensors, "head.bias": tensors["head.bias"] * torch.nan}, "here")
+    found = checkpoint_from_parts(description, {**tensors, "more": torch.zeros(1)}, "here", allow_unexpected=True)
+    assert found.model.keys() == checkpoint.model.keys()
+    assert found.notices == ("here: unexpected tensors are left out: more",)
     del tensors["head.bias"]
     with pytest.raises(CheckpointError, match=r"^here lacks the tensors .*head\.bias"):
         checkpoint_from_parts(description, tensors, "here")

@@ -28,7 +28,7 @@ def convert_checkpoint(
     if not destination.parent.is_dir():
         raise CheckpointError(f"the folder {destination.parent} does not exist")
     exported = is_exported(source)
-    checkpoint = load_exported(source) if exported else load_checkpoint(source, allow_unexpected=allow_unexpected)
+    checkpoint = (load_exported if exported else load_checkpoint)(source, allow_unexpected=allow_unexpected)
     found = find_tokenizer(checkpoint, source, tokenizer)
     for notice in (*checkpoint.notices, *checkpoint.training_notices, *found.notices):
         click.echo(f"Warning: {notice}", err=True)

@@ -11,15 +11,7 @@ from torch import Tensor
 from apelr_cli.shown import shown
 from apelr_model import Checkpoint, CheckpointError, checkpoint_from_parts
 
-__all__ = [
-    "CONFIG",
-    "DESCRIPTION",
-    "OWN_TOKENIZER",
-    "TOKENIZER",
-    "WEIGHTS",
-    "is_exported",
-    "load_exported",
-]
+__all__ = ["CONFIG", "DESCRIPTION", "OWN_TOKENIZER", "TOKENIZER", "WEIGHTS", "is_exported", "load_exported"]
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
@@ -43,9 +35,10 @@ def is_exported(path: Path) -> bool:
         return False
 
 
-def load_exported(folder: Path) -> Checkpoint:
+def load_exported(folder: Path, *, allow_unexpected: bool = False) -> Checkpoint:
     """The checkpoint in a folder of either format; without a tokenizer where ours is not in it.
 
+    With `allow_unexpected`, tensors that the model does not have are left out, with a notice.
     Raises CheckpointError, naming the file and the key or tensor, where something is missing, damaged or unfit.
     """
     config = _read_json(folder / CONFIG)
@@ -58,7 +51,7 @@ def load_exported(folder: Path) -> Checkpoint:
         tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     tokenizer = folder / (OWN_TOKENIZER if by_transformers else TOKENIZER)
     text = _read_text(tokenizer) if tokenizer.is_file() else None
-    return checkpoint_from_parts(description, tensors, str(folder), tokenizer=text)
+    return checkpoint_from_parts(description, tensors, str(folder), tokenizer=text, allow_unexpected=allow_unexpected)
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:

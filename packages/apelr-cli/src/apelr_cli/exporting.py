@@ -10,14 +10,7 @@ from typing import Literal
 import click
 from safetensors.torch import save_file
 
-from apelr_cli.exported import (
-    CONFIG,
-    DESCRIPTION,
-    OWN_TOKENIZER,
-    TOKENIZER,
-    WEIGHTS,
-    is_exported,
-)
+from apelr_cli.exported import CONFIG, DESCRIPTION, OWN_TOKENIZER, TOKENIZER, WEIGHTS, is_exported
 from apelr_cli.model_tokenizer import find_tokenizer
 from apelr_model import (
     Checkpoint,

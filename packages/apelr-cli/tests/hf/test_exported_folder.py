@@ -138,7 +138,7 @@ CHOICES = [
 PAGES = ["the cat sat on the mat. " * 10, "a dog ran", "the dog. the cat. a bed."]
 
 
-def test_the_harness_s_own_hf_model_scores_and_continues_as_we_do(folder: Path, run: Path) -> None:
+def test_the_harness_s_own_hf_model_scores_and_continues_as_we_do(apelr: Any, folder: Path, run: Path) -> None:
     pytest.importorskip("lm_eval", reason="the extra apelr-cli[lm-eval] is not installed")
     pytest.importorskip("accelerate", reason="the harness's hf model needs accelerate, which is not installed")
     from lm_eval.api.instance import Instance
@@ -152,8 +152,12 @@ def test_the_harness_s_own_hf_model_scores_and_continues_as_we_do(folder: Path, 
     found = [value for value, _ in model.loglikelihood(asked("loglikelihood", pairs), disable_tqdm=True)]
     assert found == pytest.approx([log_prob(run, *pair) for pair in pairs], abs=1e-4)
     settings = {"until": ["<never>"], "max_gen_toks": 6, "do_sample": False}
-    rows = [("the cat", settings), ("a dog and", settings)]
-    assert len(model.generate_until(asked("generate_until", rows), disable_tqdm=True)) == 2
+    prompts = ["the cat", "a dog and"]
+    continued = model.generate_until(asked("generate_until", [(text, settings) for text in prompts]), disable_tqdm=True)
+    for prompt, text in zip(prompts, continued, strict=True):
+        sampled = ("--prompt", prompt, "--max-new-tokens", 6, "--temperature", 0, "--checkpoint", run)
+        assert apelr("sample", *sampled).stdout.removesuffix("\n") == prompt + text
+    assert model.max_length == 2048
     pages = HFLM(pretrained=str(folder), device="cpu", batch_size=3, add_bos_token=False)
     found = pages.loglikelihood_rolling(asked("loglikelihood_rolling", [(page,) for page in PAGES]), disable_tqdm=True)
     assert found == pytest.approx([log_prob(run, "", page) for page in PAGES], abs=1e-3)

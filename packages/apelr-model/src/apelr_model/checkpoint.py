@@ -37,7 +37,14 @@ from apelr_model.planner_lm import PlannerLM
 from apelr_model.prototype import RecordedTokenizer, is_prototype, read_prototype
 from apelr_model.shown import one_line, shown_names
 
-__all__ = ["Checkpoint", "checkpoint_content", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "checkpoint_content",
+    "load_checkpoint",
+    "save_checkpoint",
+    "without_unexpected",
+    "write_checkpoint",
+]
 
 
 def _library_versions() -> dict[str, str]:
@@ -160,14 +167,14 @@ def load_checkpoint(path: Path, *, allow_unexpected: bool = False) -> Checkpoint
     else:
         config, values = check_content(content, str(path))
         if allow_unexpected:
-            values |= _without_unexpected(config, values, str(path))
+            values |= without_unexpected(config, values, str(path))
     checkpoint = Checkpoint(model_config=config, **values)
     checkpoint.check_fits(config, str(path))
     return checkpoint
 
 
-def _without_unexpected(config: ModelConfig, values: dict[str, Any], where: str) -> dict[str, Any]:
-    """The tensors that the model has, and a notice of those that it has not."""
+def without_unexpected(config: ModelConfig, values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Of a file's values, to replace them: the tensors that the model has, and a notice of those that it has not."""
     expected = expected_tensors(config, values["vocab_size"], len(values["model"]), where)
     unexpected = [name for name in values["model"] if name not in expected]
     if not unexpected:

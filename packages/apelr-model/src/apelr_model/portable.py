@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apelr_model.checkpoint import Checkpoint, checkpoint_content
+from apelr_model.checkpoint import Checkpoint, checkpoint_content, without_unexpected
 from apelr_model.checkpoint_checks import check_content
 from apelr_model.config import ModelConfig, TransformerLMConfig, V1Config
 from apelr_model.errors import CheckpointError
@@ -36,11 +36,17 @@ def portable_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def checkpoint_from_parts(
-    description: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str, *, tokenizer: str | None = None
+    description: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    where: str,
+    *,
+    tokenizer: str | None = None,
+    allow_unexpected: bool = False,
 ) -> Checkpoint:
     """The checkpoint of `describe_checkpoint` and `portable_tensors`, with a tokenizer file's content; for use only.
 
-    Every rule of a checkpoint file holds: raises CheckpointError, naming `where` and the key or tensor.
+    Every rule of a checkpoint file holds: raises CheckpointError, naming `where` and the key or tensor. With
+    `allow_unexpected`, tensors that the model does not have are left out, with a notice.
     """
     config, values = check_content(
         {**description, "model": dict(tensors), "training": None, "tokenizer": tokenizer}, where
@@ -48,6 +54,8 @@ def checkpoint_from_parts(
     for left, kept in tied_tensors(config):
         if kept in values["model"]:
             values["model"].setdefault(left, values["model"][kept])
+    if allow_unexpected:
+        values |= without_unexpected(config, values, where)
     checkpoint = Checkpoint(model_config=config, **values)
     checkpoint.check_fits(config, where)
     return checkpoint

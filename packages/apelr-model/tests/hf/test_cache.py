@@ -54,6 +54,27 @@ def test_samples_are_those_of_the_model_without_a_cache(ours, as_transformers, b
     assert len({tuple(row) for row in drawn[0].tolist()}) == 9
 
 
+def test_it_streams_and_reads_prompts_in_pieces_where_each_row_has_a_token(planner, as_transformers, batch):
+    class Streamer:
+        def __init__(self):
+            self.ids = []
+
+        def put(self, ids):
+            self.ids += ids.flatten().tolist()
+
+        def end(self):
+            self.ids.append("end")
+
+    model, streamer = as_transformers(planner), Streamer()
+    ids = batch["input_ids"][:1]
+    wanted = model.generate(ids, **NO_END, do_sample=False)
+    found = model.generate(ids, **NO_END, do_sample=False, streamer=streamer, prefill_chunk_size=3)
+    assert streamer.ids == [*wanted[0].tolist(), "end"]
+    assert torch.equal(found, wanted)
+    with pytest.raises(ValueError, match=r"^attention_mask must keep a token of every row, row 1 has none$"):
+        model.generate(**batch, **NO_END, do_sample=False, prefill_chunk_size=3)
+
+
 def test_rows_end_at_eos_and_are_filled_with_padding(planner, as_transformers, batch):
     with torch.no_grad():
         planner.head.bias[:, 2] += 1.5
@@ -86,6 +107,8 @@ def test_other_caches_are_refused(planner, as_transformers):
     model, ids = as_transformers(planner), torch.tensor([ROWS[0]], device=planner.device)
     with pytest.raises(ValueError, match=r"^past_key_values must be an ApelrCache, got DynamicCache$"):
         model.generate(ids, **NO_END, past_key_values=DynamicCache())
+    with pytest.raises(ValueError, match=r"^past_key_values must be an ApelrCache, got DynamicCache$"):
+        model(ids, past_key_values=DynamicCache())
     with pytest.raises(ValueError, match=r"^cache_implementation must not be given, got 'static'"):
         model.generate(ids, **NO_END, cache_implementation="static")
 

@@ -48,6 +48,15 @@ def test_in_single_precision_they_agree_to_a_ten_thousandth(ours, as_transformer
 
 
 @torch.no_grad()
+def test_in_half_precision_it_is_near(ours, as_transformers):
+    ids = torch.tensor([IDS], device=ours.device)
+    wanted = as_transformers(ours)(ids).logits
+    found = as_transformers(ours.bfloat16())(ids).logits
+    assert found.dtype == torch.float32
+    assert (found - wanted).abs().mean() < 0.1
+
+
+@torch.no_grad()
 def test_the_loss_is_the_mean_nll_of_the_labels_that_count(ours, as_transformers):
     model, ids = as_transformers(ours), torch.tensor([IDS], device=ours.device)
     close(model(ids, labels=ids).loss.double(), nll(ours, IDS).mean(), 1e-6)
@@ -187,8 +196,9 @@ def test_what_cannot_be_is_refused_in_one_line(planner, as_transformers):
         model(ids, labels=ids[:, 1:])
     with pytest.raises(ValueError, match="cannot be resized"):
         model.resize_token_embeddings(20)
-    with pytest.raises(TypeError, match="position_ids"):
-        model(ids, position_ids=ids)
+    for name in ("position_ids", "output_hidden_states", "output_attentions"):
+        with pytest.raises(TypeError, match=name):
+            model(ids, **{name: ids})
     with pytest.raises(ValueError, match="cannot be cropped"):
         ApelrCache(planner.executor).crop(-1)
 

@@ -101,15 +101,15 @@ class ApelrForCausalLM(PreTrainedModel, GenerationMixin):
         """input_ids [B, S], attention_mask [B, (past +) S], labels [B, S] -> ApelrOutput.
 
         A masked column is not there: neither executor nor belief sees it, and chunk positions do not count it. `logits`
-        [B, N, V] are of the last N = `logits_to_keep` columns (0: all). `labels` are `input_ids` (shifted here; -100
-        left out): the loss is their mean NLL in nats, or the sum over `num_items_in_batch`. Without labels a cache is
-        kept unless `use_cache` is false. Raises ValueError for a row that is masked altogether, and for a mask or
-        labels of another shape; ImpossibleObservationError for a token that no plan allows.
+        [B, N, V] are of the last N = `logits_to_keep` columns (0, or with labels: all). `labels` are `input_ids`
+        (shifted here; -100 left out): the loss is their mean NLL in nats, or their sum over `num_items_in_batch`.
+        Without labels a cache is kept unless `use_cache` is false. Raises ValueError for a row that is masked
+        altogether, another kind of cache, and a mask or labels of another shape; ImpossibleObservationError for a token
+        that no plan allows.
         """
-        columns = input_ids.shape[1]
-        keep = _mask_of(attention_mask, input_ids, 0 if past_key_values is None else past_key_values.columns)
+        cache = _own_cache(past_key_values)
+        keep = _mask_of(attention_mask, input_ids, 0 if cache is None else cache.columns)
         use_cache = labels is None if use_cache is None else use_cache
-        cache = past_key_values
         if cache is None and use_cache:
             cache = ApelrCache(self.planner_lm.executor)
         policy = self.planner_lm.policy if self.policy is None else self.planner_lm.check_policy(self.policy)
@@ -124,7 +124,7 @@ class ApelrForCausalLM(PreTrainedModel, GenerationMixin):
             pad_id=self.config.pad_token_id,
         )
         if cache is not None:
-            cache.advance(found.pending, columns)
+            cache.advance(found.pending, input_ids.shape[1])
         loss = None if labels is None else self._loss(found, labels, keep, num_items_in_batch)
         output = ApelrOutput(
             loss=loss,
@@ -163,11 +163,15 @@ class ApelrForCausalLM(PreTrainedModel, GenerationMixin):
                 f"cache_implementation must not be given, got {generation_config.cache_implementation!r}: "
                 "executor and belief have a cache of their own"
             )
-        given = model_kwargs.get("past_key_values")
-        if given is not None and not isinstance(given, ApelrCache):
-            raise ValueError(f"past_key_values must be an ApelrCache, got {type(given).__name__}")
+        given = _own_cache(model_kwargs.get("past_key_values"))
         if given is None and generation_config.use_cache is not False:
             model_kwargs["past_key_values"] = ApelrCache(self.planner_lm.executor)
+
+
+def _own_cache(given: object) -> ApelrCache | None:
+    if given is None or isinstance(given, ApelrCache):
+        return given
+    raise ValueError(f"past_key_values must be an ApelrCache, got {type(given).__name__}")
 
 
 def _mask_of(attention_mask: Tensor | None, ids: Tensor, past: int) -> Tensor | None:
