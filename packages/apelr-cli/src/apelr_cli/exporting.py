@@ -27,14 +27,6 @@ __all__ = ["ExportForm", "export_checkpoint"]
 ExportForm = Literal["hf", "safetensors"]
 
 MISSING = "transformers is not installed; install it with: pip install 'apelr-cli[transformers]'"
-REMOTE_CODE = "modeling_apelr.py"
-AUTO_CLASSES = {"AutoConfig": "ApelrConfig", "AutoModelForCausalLM": "ApelrForCausalLM"}
-MODULE = f'''"""Loads the model's classes from the installed package, for `trust_remote_code=True`."""
-
-from apelr_model.hf import {", ".join(AUTO_CLASSES.values())}
-
-__all__ = {json.dumps(list(AUTO_CLASSES.values()))}
-'''
 
 
 def export_checkpoint(
@@ -91,9 +83,7 @@ def _write_transformers(folder: Path, checkpoint: Checkpoint, tokenizer: Tokeniz
         bos_token_id=tokenizer.bos_id,
         eos_token_id=tokenizer.eos_id,
         pad_token_id=tokenizer.pad_id,
-        auto_map={auto: f"{Path(REMOTE_CODE).stem}.{name}" for auto, name in AUTO_CLASSES.items()},
     )
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
     tokenizer.save(folder / OWN_TOKENIZER)
-    (folder / REMOTE_CODE).write_text(MODULE, encoding="utf-8")

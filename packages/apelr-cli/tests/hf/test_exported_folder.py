@@ -109,6 +109,7 @@ def test_what_transformers_saved_later_comes_back_with_the_tokenizer_named(
     """In several files, too."""
     AutoModelForCausalLM.from_pretrained(folder).save_pretrained(tmp_path / "later", max_shard_size="4KB")
     assert (tmp_path / "later" / "model.safetensors.index.json").exists()
+    assert (tmp_path / "later" / "modeling_apelr.py").read_bytes() == (folder / "modeling_apelr.py").read_bytes()
     refused = apelr("convert", tmp_path / "later", tmp_path / "back.pt")
     assert refused.exit_code == 1
     assert "carries no tokenizer" in refused.output

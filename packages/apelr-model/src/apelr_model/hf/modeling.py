@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from apelr_model.checkpoint import Checkpoint
 from apelr_model.hf.cache import ApelrCache
 from apelr_model.hf.configuration import ApelrConfig
 from apelr_model.hf.reading import NextTokens, read_next_tokens
+from apelr_model.hf.remote_code import AUTO_MAP, write_remote_code
 from apelr_model.policy import PlanPolicy
 from apelr_model.portable import describe_checkpoint, tied_tensors
 
@@ -68,6 +70,15 @@ class ApelrForCausalLM(PreTrainedModel, GenerationMixin):
             if names := sorted(map(str, found[f"{what}_keys"])):
                 raise ValueError(f"{pretrained_model_name_or_path} has {what} tensors: {', '.join(names[:5])}")
         return (model, found) if with_info else model
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **more: Any
+    ) -> None:
+        """As of any model; the folder can also be loaded with `trust_remote_code=True`."""
+        self.config.auto_map = dict(AUTO_MAP)
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **more)
+        if is_main_process:
+            write_remote_code(Path(save_directory))
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the parts of the model have initialised themselves."""
