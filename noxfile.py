@@ -16,7 +16,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["tests", "harness", "lint", "types", "docs"]
+nox.options.sessions = ["tests", "harness", "transformers", "lint", "types", "docs"]
 nox.options.default_venv_backend = "none"  # `environment` below makes them, so that sessions can share one
 
 ROOT = Path(__file__).resolve().parent
@@ -79,10 +79,10 @@ def environment_together(session: nox.Session) -> Path:
     return environment(session, "together", PACKAGES, "-r", str(REQUIREMENTS))
 
 
-def environment_alone(session: nox.Session, package: str, *, name: str = "", extras: str = "test") -> Path:
+def environment_alone(session: nox.Session, package: str, *more: str, name: str = "", extras: str = "test") -> Path:
     packages = with_siblings(package)
     editable = [part for each in packages for part in ("-e", f"packages/{each}")]
-    return environment(session, name or package, packages, *editable[:-1], f"{editable[-1]}[{extras}]")
+    return environment(session, name or package, packages, *editable[:-1], f"{editable[-1]}[{extras}]", *more)
 
 
 def pytest(session: nox.Session, folder: Path, packages: list[str], *arguments: str, **more: str) -> None:
@@ -133,6 +133,22 @@ def harness(session: nox.Session) -> None:
     folder = environment_alone(session, "apelr-cli", name="harness", extras="lm-eval,test")
     arguments = [*session.posargs, "packages/apelr-cli/tests/harness"]
     pytest(session, folder, [], *arguments, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
+
+
+@nox.session
+def transformers(session: nox.Session) -> None:
+    """Our models and tokenizers in transformers, and its models in ours, with the extra; elsewhere it is skipped.
+
+    The page about it runs here too. accelerate is what Trainer and the harness's own model ask for.
+    """
+    others = ["accelerate", "markdown-it-py"]
+    extras = "lm-eval,transformers,test"
+    folder = environment_alone(session, "apelr-cli", *others, name="transformers", extras=extras)
+    tests = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("packages/*/tests/hf"))]
+    more = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    pytest(session, folder, [], *tests, "-n", "auto", "--dist", "worksteal", *session.posargs, **more)
+    pytest(session, folder, [], "packages/apelr-model/tests/test_executor.py", "-k", "pretrained", **more)
+    pytest(session, folder, [], ".ci/docs_test.py", "-k", "transformers.md", **more)
 
 
 @nox.session

@@ -300,7 +300,7 @@ class TestStrictness:
         with pytest.raises(NonFiniteError, match=r"is not written: tensor planner\.temperature "):
             save_checkpoint(tmp_path / "none", checkpoint)
         path = tmp_path / "written.pt"
-        torch.save(checkpoint_module._to_content(checkpoint), path)
+        torch.save(checkpoint_module.checkpoint_content(checkpoint), path)
         assert refusal(path).startswith(f"{path}: tensor planner.temperature ")
 
 

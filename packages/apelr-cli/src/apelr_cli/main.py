@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "Compare runs: their figures, curves and plan states.",
     "bench": "Measure how fast a model is on this machine.",
     "convert": "Turn any checkpoint that can be read into one of today's form.",
+    "export": "Write a checkpoint as a folder for other programs.",
     "config": "List the shipped configurations, or print one.",
     "doctor": "Tell whether this installation and machine can run APEL-R.",
     "completion": "Print the script that completes commands and options in a shell.",

@@ -43,6 +43,7 @@ from apelr_model.planner_diagnostics import PlannerDiagnostics, PlanStateDiagnos
 from apelr_model.planner_lm import ModelState, PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.policy_check import policy_fields
+from apelr_model.portable import checkpoint_from_parts, describe_checkpoint, portable_tensors
 from apelr_model.posterior import SmoothedPlans, fixed_lag_plans, pairwise_plans, smooth_plans
 from apelr_model.precision import check_arithmetic
 from apelr_model.prototype import RecordedTokenizer
@@ -56,6 +57,7 @@ from apelr_model.training import StepReport, Trainer
 from apelr_model.training_config import LossWeights, NoLossWeights, OptimConfig, V1LossWeights, V2LossWeights
 from apelr_model.trellis import PlanTrellis, plan_trellis
 from apelr_model.typical_tokens import typical_tokens
+from apelr_model.whole_folder import new_folder
 from apelr_model.world import World
 
 __all__ = [
@@ -126,11 +128,13 @@ __all__ = [
     "adjusted_rand_index",
     "build_model",
     "check_arithmetic",
+    "checkpoint_from_parts",
     "compare_plans",
     "condition",
     "contingency",
     "count_costs",
     "cross_boundary",
+    "describe_checkpoint",
     "evaluate",
     "filter_sequence",
     "fixed_lag_plans",
@@ -142,6 +146,7 @@ __all__ = [
     "match_states",
     "matched_transition_distance",
     "mean_nll",
+    "new_folder",
     "normalized_mutual_information",
     "pairwise_plans",
     "plain_forms",
@@ -150,6 +155,7 @@ __all__ = [
     "plan_trellis",
     "planner_diagnostics",
     "policy_fields",
+    "portable_tensors",
     "read_gold_chunks",
     "remove_old_checkpoints",
     "sample_plans",

@@ -37,7 +37,14 @@ from apelr_model.planner_lm import PlannerLM
 from apelr_model.prototype import RecordedTokenizer, is_prototype, read_prototype
 from apelr_model.shown import one_line, shown_names
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "checkpoint_content",
+    "load_checkpoint",
+    "save_checkpoint",
+    "without_unexpected",
+    "write_checkpoint",
+]
 
 
 def _library_versions() -> dict[str, str]:
@@ -132,7 +139,7 @@ def _write(path: Path, temporary: Path, checkpoint: Checkpoint) -> None:
     check_finite(checkpoint.model, checkpoint.training, f"{path} is not written")
     with temporary.open("wb") as file:
         try:
-            torch.save(_to_content(checkpoint), file)
+            torch.save(checkpoint_content(checkpoint), file)
         except RuntimeError as error:  # torch ends its archive even after an error of the disk, and fails once more
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         file.flush()
@@ -160,14 +167,14 @@ def load_checkpoint(path: Path, *, allow_unexpected: bool = False) -> Checkpoint
     else:
         config, values = check_content(content, str(path))
         if allow_unexpected:
-            values |= _without_unexpected(config, values, str(path))
+            values |= without_unexpected(config, values, str(path))
     checkpoint = Checkpoint(model_config=config, **values)
     checkpoint.check_fits(config, str(path))
     return checkpoint
 
 
-def _without_unexpected(config: ModelConfig, values: dict[str, Any], where: str) -> dict[str, Any]:
-    """The tensors that the model has, and a notice of those that it has not."""
+def without_unexpected(config: ModelConfig, values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Of a file's values, to replace them: the tensors that the model has, and a notice of those that it has not."""
     expected = expected_tensors(config, values["vocab_size"], len(values["model"]), where)
     unexpected = [name for name in values["model"] if name not in expected]
     if not unexpected:
@@ -204,7 +211,8 @@ def _resolve(path: Path) -> Path:
     return file
 
 
-def _to_content(checkpoint: Checkpoint) -> dict[str, Any]:
+def checkpoint_content(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Everything that a file holds, by key."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -19,7 +19,7 @@ from apelr_model.policy import EXACT, PlanPolicy
 from apelr_model.policy_check import check_policy
 from apelr_model.segments import Segments
 
-__all__ = ["ModelState", "PlannerLM", "Prediction", "Reading"]
+__all__ = ["ModelState", "PlannerLM", "Prediction", "Reading", "next_positions"]
 
 
 class ModelState(NamedTuple):
@@ -176,7 +176,7 @@ class PlannerLM(nn.Module):
         policy = self.policy if policy is None else self.check_policy(policy)
         restarts = None
         if positions is None:
-            positions = _clock(start.position, steps)
+            positions = next_positions(start.position, steps)
         else:
             restarts = positions == 0
             if state is None:
@@ -229,8 +229,8 @@ class PlannerLM(nn.Module):
         return self.planner.log_transition()
 
 
-def _clock(position: Tensor, steps: int) -> Tensor:
-    """position [B] -> [1, T] where all rows stand at the same one, else [B, T]."""
+def next_positions(position: Tensor, steps: int) -> Tensor:
+    """position [B] -> the next T positions of each row: [1, T] where all rows stand at the same one, else [B, T]."""
     alike = bool((position == position[0]).all())
     start = position[:1] if alike else position
     return start.unsqueeze(1) + torch.arange(steps, device=position.device)
