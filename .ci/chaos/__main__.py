@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from disk import faults
 from fuzzing import READERS, fuzz
 from kills import kills
+from soak import soak
 
 STORMS: dict[str, Callable[[argparse.Namespace], Iterator[str]]] = {
     "kills": lambda chosen: kills(chosen.points, chosen.seed),
     "disk": lambda chosen: faults(chosen.points, chosen.seed),
     "fuzz": lambda chosen: fuzz(chosen.reader or [*READERS], chosen.inputs, chosen.seed),
+    "soak": lambda chosen: soak(chosen.steps),
 }
 
 
@@ -25,6 +27,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=60, help="kills of each kind, and faults for each error")
     parser.add_argument("--inputs", type=int, default=10_000, help="inputs for each reader")
     parser.add_argument("--reader", action="append", choices=READERS, help="a reader that is fuzzed (default: all)")
+    parser.add_argument("--steps", type=int, default=20_000, help="steps of the long run")
     parser.add_argument("--seed", type=int, default=0, help="chooses points, times and inputs")
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - STORMS.keys():
