@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from disk import faults
+from full_disk import fillings
 from fuzzing import READERS, fuzz
 from kills import kills
 from soak import soak
@@ -15,6 +16,7 @@ from soak import soak
 STORMS: dict[str, Callable[[argparse.Namespace], Iterator[str]]] = {
     "kills": lambda chosen: kills(chosen.points, chosen.seed),
     "disk": lambda chosen: faults(chosen.points, chosen.seed),
+    "full": lambda chosen: fillings(chosen.points, chosen.seed),
     "fuzz": lambda chosen: fuzz(chosen.reader or [*READERS], chosen.inputs, chosen.seed),
     "soak": lambda chosen: soak(chosen.steps),
 }

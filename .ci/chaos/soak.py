@@ -45,7 +45,7 @@ def observed(folder: Path, steps: int) -> list[dict[str, Any]]:
     """What a run of so many steps held, at even intervals."""
     every = max(1, steps // SAMPLES)
     intervals = dict.fromkeys(("eval_interval", "preview_interval", "save_interval", "log_interval"), 2 * every)
-    train = {**intervals, "max_steps": steps, "preview_tokens": 4, "keep_checkpoints": 2, "preview_prompt": "The "}
+    train = {**intervals, "max_steps": steps, "preview_tokens": 4, "grad_accum_steps": 1, "prefetch_factor": 32}
     config = write_config(folder, CONFIGS[NAME], train)
     noted = folder / "noted"
     command = [__file__, noted, every, "train", "--quiet", "--config", config, "--out", folder / "run"]

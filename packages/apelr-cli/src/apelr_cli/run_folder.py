@@ -6,7 +6,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ class RunFolder:
             return
         temporary = self.path / f"{name}.tmp"
         try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            with _named_errors(self.path / name), temporary.open("w", encoding="utf-8", newline="\n") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -118,7 +119,8 @@ class RunFolder:
         """Add one JSON object as a line of metrics.jsonl, flushed."""
         if not self.writes:
             return
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8", newline="\n") as file:
+        path = self.path / "metrics.jsonl"
+        with _named_errors(path), path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(as_json(line), ensure_ascii=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -147,6 +149,17 @@ class RunFolder:
         kept = [line for line in self.metrics() if line["step"] <= step and line["kind"] != "final"]
         self.write_text("metrics.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
         (self.path / "metrics.json").unlink(missing_ok=True)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Within the block, an OSError of a file that is open, which says nothing of its name, is one of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def environment() -> dict[str, Any]:
