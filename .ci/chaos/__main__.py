@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from disk import faults
 from full_disk import fillings
 from fuzzing import READERS, fuzz
+from killed_processes import killed_processes
 from kills import kills
 from soak import soak
 
 STORMS: dict[str, Callable[[argparse.Namespace], Iterator[str]]] = {
     "kills": lambda chosen: kills(chosen.points, chosen.seed),
+    "processes": lambda chosen: killed_processes(chosen.points, chosen.seed),
     "disk": lambda chosen: faults(chosen.points, chosen.seed),
     "full": lambda chosen: fillings(chosen.points, chosen.seed),
     "fuzz": lambda chosen: fuzz(chosen.reader or [*READERS], chosen.inputs, chosen.seed),
@@ -37,8 +39,8 @@ def main() -> None:
     for name in chosen.names or STORMS:
         began = time.monotonic()
         for line in STORMS[name](chosen):
-            print(f"{name:<6} {line}", flush=True)
-        print(f"{name:<6} took {time.monotonic() - began:.0f} s", flush=True)
+            print(f"{name:<9} {line}", flush=True)
+        print(f"{name:<9} took {time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Run as a program under torchrun: `apelr`, and signals that the second process sends itself after a training step.
+"""Run as a program under torchrun: `apelr`, and signals that one of the processes sends itself after a training step.
 
 `process_worker.py FILE STEP NAME [STEP NAME ...] -- ARGUMENTS ...`: each signal once, in this order, however often the
-program is started; FILE remembers which have been sent.
+program is started; FILE remembers which have been sent. It is the second process, or that of `RANK:NAME`.
 """
 
 import os
@@ -26,9 +26,11 @@ def signalling(self: Trainer, *batch: Any) -> Any:
     """The step, and the signal after it."""
     report = train_step(self, *batch)
     done = len(sent.read_text(encoding="utf-8")) if sent.exists() else 0
-    if rank == 1 and done < len(plan) and self.step == int(plan[done][0]):
-        sent.write_text("x" * (done + 1), encoding="utf-8")
-        os.kill(os.getpid(), getattr(signal, plan[done][1]))
+    if done < len(plan) and self.step == int(plan[done][0]):
+        who, _, name = plan[done][1].rpartition(":")
+        if rank == int(who or 1):
+            sent.write_text("x" * (done + 1), encoding="utf-8")
+            os.kill(os.getpid(), getattr(signal, name))
     return report
 
 
