@@ -8,8 +8,8 @@ When the format's number rises, its names below change with it, and this makes t
 """
 
 import argparse
+import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,14 @@ def trained(config: ModelConfig) -> Checkpoint:
 
 def prototype(version: int) -> dict[str, Any]:
     """What a file of the prototype holds."""
-    sys.path.insert(0, str(FOLDER.parent / "prototype"))
-    from prototype_content import prototype_content
-
-    return prototype_content(version)
+    path = FOLDER.parent / "prototype" / "prototype_content.py"
+    spec = importlib.util.spec_from_file_location("prototype_content", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    content: dict[str, Any] = module.prototype_content(version)
+    return content
 
 
 def figures(path: Path, device: str = "cpu") -> dict[str, Any]:
