@@ -125,6 +125,10 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl that are complete. Raises RunError where one is not what a run writes."""
+        return [line for _, line in self._metrics_lines()]
+
+    def _metrics_lines(self) -> list[tuple[str, dict[str, Any]]]:
+        """`metrics`, each with its text."""
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             if path.exists() or path.is_symlink():
@@ -140,14 +144,15 @@ class RunFolder:
         for number, line in enumerate(lines, 1):
             if not (isinstance(line, dict) and type(line.get("step")) is int and isinstance(line.get("kind"), str)):
                 raise RunError(f"{path} holds a line without step and kind, line {number}; remove the file to go on")
-        return lines
+        return list(zip(complete, lines, strict=True))
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop metrics of later steps, and a broken last line: a resumed run writes them again."""
         if not self.writes:
             return
-        kept = [line for line in self.metrics() if line["step"] <= step and line["kind"] != "final"]
-        self.write_text("metrics.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+        lines = self._metrics_lines()
+        kept = [text for text, line in lines if line["step"] <= step and line["kind"] != "final"]
+        self.write_text("metrics.jsonl", "".join(f"{text}\n" for text in kept))
         (self.path / "metrics.json").unlink(missing_ok=True)
 
 

@@ -177,6 +177,61 @@ def test_a_disk_that_really_fills_is_one_line_and_harms_nothing(
     assert faulty_runs.same(faulty_runs.results(run), faulty_runs.results(whole))
 
 
+LOSSES: dict[str, Callable[[Path], object]] = {
+    "cut off": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "removed": Path.unlink,
+    "another in its place": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+}
+
+
+@pytest.mark.parametrize(("loss", "workers"), zip(LOSSES, [0, 1, 0], strict=True))
+def test_a_token_cache_that_is_lost_while_a_run_reads_it_is_one_line_and_harms_nothing(
+    faulty_runs: ModuleType, train: Callable[..., Result], whole: Path, tmp_path: Path, loss: str, workers: int
+) -> None:
+    """In many files, of which one is open at a time, as those of a large text are not all open."""
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    settings = (f"data.token_cache_dir={cache}", f"train.num_workers={workers}", "data.reuse_token_cache=false")
+    more = [part for setting in settings for part in ("--set", setting)]
+    original = Trainer.train_step
+
+    def train_step(self: Trainer, batch: Any) -> Any:
+        report = original(self, batch)
+        if report.step == 1:
+            for path in cache.glob("*/train-*.bin"):
+                LOSSES[loss](path)
+        return report
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("apelr_data.token_file.SHARD_BYTES", 64)
+        patch.setattr("apelr_data.token_file.MOST_MAPPED", 1)
+        patch.setattr(Trainer, "train_step", train_step)
+        lost = train(run, *more)
+    assert lost.exit_code == 1, lost.output
+    assert isinstance(lost.exception, SystemExit), "and no traceback"
+    errors = [line for line in lost.stderr.splitlines() if line.startswith("Error: ")]
+    assert errors == lost.stderr.splitlines()[-1:]
+    assert errors[0].startswith(f"Error: token cache: {cache}")
+    assert faulty_runs.checkpoints(run)[0] == 0
+    assert train(run, *more[:4]).exit_code == 1, "it is not read again unless it is written anew"
+    assert train(run, *more).exit_code == 0
+    assert faulty_runs.same(faulty_runs.results(run), faulty_runs.results(whole))
+
+
+def test_a_text_that_is_removed_while_a_run_trains_is_no_longer_needed(
+    faulty_runs: ModuleType, train: Callable[..., Result], config_file: Path, whole: Path, tmp_path: Path
+) -> None:
+    run, text = tmp_path / "run", config_file.with_name("text.txt")
+    kept = text.stat(), text.read_bytes()
+    begin = importlib.import_module("apelr_cli.training_run").TrainingRun.begin
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("apelr_cli.training_run.TrainingRun.begin", lambda self: (begin(self), text.unlink()))
+        done = train(run)
+    text.write_bytes(kept[1])
+    os.utime(text, ns=(kept[0].st_atime_ns, kept[0].st_mtime_ns))
+    assert done.exit_code == 0, done.output
+    assert faulty_runs.same(faulty_runs.results(run), faulty_runs.results(whole))
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Any]:
     """See small_disk.py in the folder above; skips where none can be mounted."""
