@@ -235,10 +235,16 @@ def answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     child = os.fork()
     if child == 0:
         os._exit(run(job, said, noted))
+    ended, status = 0, 0
     if "seconds" in job:
-        time.sleep(job["seconds"])
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
+        end = time.monotonic() + job["seconds"]
+        while not ended and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.01))
+            ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+    if not ended:
+        _, status = os.waitpid(child, 0)
     changes = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else None
     code = os.waitstatus_to_exitcode(status)
     return {"code": code, "said": said.read_text(encoding="utf-8", errors="replace"), "changes": changes}

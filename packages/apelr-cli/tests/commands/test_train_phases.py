@@ -1,4 +1,4 @@
-"""`apelr train` signalled in each phase, on a disk that really fills, and without the files that its rows are in."""
+"""`apelr train` stopped in each phase and at an epoch's edge, on a disk that really fills, and with its text lost."""
 
 import importlib
 import importlib.util
@@ -130,6 +130,21 @@ def test_a_signal_in_any_phase_is_answered_with_a_checkpoint_of_that_step_and_th
     assert faulty_runs.same(faulty_runs.results(run), faulty_runs.results(whole))
 
 
+@pytest.mark.parametrize("rows", [239, 80])
+def test_a_run_that_is_stopped_at_the_edge_of_an_epoch_or_after_it_ends_equal(
+    faulty_runs: ModuleType, train: Callable[..., Result], tmp_path: Path, rows: int
+) -> None:
+    """An epoch has 239 rows: as many as a step, or less than three steps, of which the third begins the next one."""
+    size = ("--set", f"train.batch_size={rows}")
+    undisturbed = train(tmp_path / "whole", *size)
+    assert " training tokens in 239 rows, " in undisturbed.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        send_in_step(patch, 3, signal.SIGTERM)
+        assert train(tmp_path / "parts", *size).exit_code == 143
+    assert train(tmp_path / "parts", *size).exit_code == 0
+    assert faulty_runs.same(*(faulty_runs.results(tmp_path / name) for name in ("whole", "parts")))
+
+
 @pytest.mark.parametrize("phase", ["an evaluation", "a preview"])
 def test_asked_to_save_in_an_evaluation_or_preview_a_run_saves_and_goes_on(
     faulty_runs: ModuleType, train: Callable[..., Result], whole: Path, tmp_path: Path, phase: str
@@ -184,7 +199,7 @@ LOSSES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize(("loss", "workers"), zip(LOSSES, [0, 1, 0], strict=True))
+@pytest.mark.parametrize(("loss", "workers"), list(zip(LOSSES, [0, 1, 0], strict=True)))
 def test_a_token_cache_that_is_lost_while_a_run_reads_it_is_one_line_and_harms_nothing(
     faulty_runs: ModuleType, train: Callable[..., Result], whole: Path, tmp_path: Path, loss: str, workers: int
 ) -> None:
