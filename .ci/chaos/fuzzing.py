@@ -120,7 +120,9 @@ def checkpoints(folder: Path) -> Read:
 def prototypes(folder: Path) -> Read:
     """Files of the prototype, V1 and V2: whole archives that hold anything at any key."""
     path = folder / "checkpoint.pt"
-    valid = [torch.load(file, weights_only=True) for file in sorted(GOLDEN.glob("prototype-*.pt"))]
+    files = sorted(GOLDEN.glob("prototype-*.pt"))
+    valid = [torch.load(file, weights_only=True) for file in files]
+    load_checkpoint(files[0])  # as above
 
     def read(data: Any) -> None:
         file = io.BytesIO()

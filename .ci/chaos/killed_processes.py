@@ -23,7 +23,7 @@ def killed_processes(points: int, seed: int) -> Iterator[str]:
     draw = random.Random(seed)
     count = max(1, points // 10)
     steps = STEPS_A_KILL * count
-    kills = [(step, draw.randrange(2)) for step in sorted(draw.sample(range(1, steps + 1), count))]
+    kills = [(step, number % 2) for number, step in enumerate(sorted(draw.sample(range(1, steps + 1), count)))]
     with TemporaryDirectory() as folder:
         difference(Path(folder), steps, kills)
     first = sum(rank == 0 for _, rank in kills)
