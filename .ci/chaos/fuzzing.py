@@ -18,12 +18,15 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from apelr_cli.config_reader import ConfigError, load_run_config
+from apelr_cli.run_folder import RunError, RunFolder
 from apelr_data import DataConfig, DataError, TokenCache, open_corpus
 from apelr_data.checked_json import checksum
 from apelr_model import Checkpoint, CheckpointError, V1Config, build_model, load_checkpoint, write_checkpoint
 from apelr_tokenizers import TokenizerConfig, TokenizerError, fit_tokenizer, tokenizer_from_text
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+GOLDEN = ROOT / "packages" / "apelr-model" / "tests" / "golden"
 SECONDS = 10
 """What one input may take."""
 MEBIBYTES = 1024
@@ -114,6 +117,44 @@ def checkpoints(folder: Path) -> Read:
     return read
 
 
+def prototypes(folder: Path) -> Read:
+    """Files of the prototype, V1 and V2: whole archives that hold anything at any key."""
+    path = folder / "checkpoint.pt"
+    files = sorted(GOLDEN.glob("prototype-*.pt"))
+    valid = [torch.load(file, weights_only=True) for file in files]
+    load_checkpoint(files[0])  # as above
+
+    def read(data: Any) -> None:
+        file = io.BytesIO()
+        torch.save(changed(data, data.draw(st.sampled_from(valid))), file)
+        path.write_bytes(file.getvalue())
+        with contextlib.suppress(CheckpointError):
+            load_checkpoint(path, allow_unexpected=data.draw(st.booleans()))
+
+    return read
+
+
+def metrics(folder: Path) -> Read:
+    """The metrics of a run that is taken up: spliced text, and values of any kind at any key of a line."""
+    lines: list[dict[str, Any]] = [
+        {"kind": "train", "step": 1, "loss": 3.5, "usage": [0.5, 0.5]},
+        {"kind": "validation", "step": 2, "nll": 3.25},
+        {"kind": "preview", "step": 2, "text": "The é"},
+    ]
+    valid = "".join(json.dumps(line) + "\n" for line in lines)
+    run = RunFolder(folder)
+
+    def read(data: Any) -> None:
+        text = spliced(data, valid)
+        if data.draw(st.booleans()):
+            text = "".join(json.dumps(line) + "\n" for line in changed(data, lines))
+        (folder / "metrics.jsonl").write_text(text, encoding="utf-8", errors="surrogatepass")
+        with contextlib.suppress(RunError):
+            run.forget_metrics_after(1)
+
+    return read
+
+
 def manifests(folder: Path) -> Read:
     """A token cache's manifest: bytes changed, and values of any kind at any key under a right checksum."""
     text = folder / "text.txt"
@@ -167,6 +208,8 @@ READERS: dict[str, Callable[[Path], Read]] = {
     "configs": configs,
     "tokenizer files": tokenizers,
     "checkpoints": checkpoints,
+    "prototype's checkpoints": prototypes,
+    "metrics": metrics,
     "cache manifests": manifests,
     "texts": texts,
 }

@@ -1,8 +1,8 @@
-"""Run as a program under torchrun: `apelr`, and signals that the second process sends after a training step.
+"""Run as a program under torchrun: `apelr`, and signals that one of the processes sends after a training step.
 
 `process_worker.py FILE STEP NAME [STEP NAME ...] -- ARGUMENTS ...`: each signal once, in this order, however often the
-program is started; FILE remembers which have been sent. SIGKILL goes to the process itself; any other to its launcher,
-which hands it on: the process waits until it has it.
+program is started; FILE remembers which have been sent. It is the second process, or that of `RANK:NAME`. SIGKILL goes
+to the process itself; any other to its launcher, which hands it on: the process waits until it has it.
 """
 
 import os
@@ -36,12 +36,14 @@ def signalling(self: Trainer, *batch: Any) -> Any:
     """The step, and the signal after it."""
     report = train_step(self, *batch)
     done = len(sent.read_text(encoding="utf-8")) if sent.exists() else 0
-    if rank == 1 and done < len(plan) and self.step == int(plan[done][0]):
-        number = signal.Signals[plan[done][1]]
-        sent.write_text("x" * (done + 1), encoding="utf-8")
-        os.kill(os.getpid() if number == signal.SIGKILL else os.getppid(), number)
-        while number not in heard:
-            time.sleep(0.01)
+    if done < len(plan) and self.step == int(plan[done][0]):
+        who, _, name = plan[done][1].rpartition(":")
+        if rank == int(who or 1):
+            number = signal.Signals[name]
+            sent.write_text("x" * (done + 1), encoding="utf-8")
+            os.kill(os.getpid() if number == signal.SIGKILL else os.getppid(), number)
+            while number not in heard:
+                time.sleep(0.01)
     return report
 
 

@@ -13,9 +13,9 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from apelr_cli.distributed_config import DistributedConfig
-from apelr_cli.launch import Launch, LaunchError
+from apelr_cli.launch import Launch, LaunchError, said_once
 from apelr_cli.run_config import RunConfig
-from apelr_model import NonFiniteError, World
+from apelr_model import World
 
 __all__ = ["check_division", "check_same", "device_of_process", "joined"]
 
@@ -61,8 +61,8 @@ def check_division(config: RunConfig, size: int) -> None:
 def joined(launch: Launch, distributed: DistributedConfig, device: torch.device) -> Iterator[World]:
     """Within the block this process is one of a group; alone, it is a world of its own.
 
-    A failure that all processes share is an error of the first alone. Raises LaunchError for a backend that is not
-    there, and where the others do not come within 10 minutes.
+    What goes wrong in all of them is said once. Raises LaunchError for a backend that is not there, and where the others
+    do not come within 10 minutes.
     """
     world = World(launch.rank, launch.size)
     if world.size == 1:
@@ -72,12 +72,8 @@ def joined(launch: Launch, distributed: DistributedConfig, device: torch.device)
     store, _, _ = next(rendezvous("env://", timeout=LONGEST_WAIT))
     store = dist.PrefixStore(_agreed_name(store, world), store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=LONGEST_WAIT)
-    try:
+    with said_once(world.rank):
         yield world
-    except NonFiniteError as error:
-        if world.is_first:
-            raise
-        raise SystemExit(1) from error
     dist.destroy_process_group()
 
 

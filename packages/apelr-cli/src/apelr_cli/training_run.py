@@ -85,7 +85,7 @@ class TrainingRun:
         """
         try:
             with worker_errors(), self.checkpoints.named_in_errors():
-                self._evaluate_if_missed()
+                self._make_up_for_what_was_missed()
                 self._train()
                 return self._finish()
         except StopTraining as stopped:
@@ -167,14 +167,20 @@ class TrainingRun:
             self.reporter.split(report.step, split)
             self.metrics.write({"kind": "split", "step": report.step, **split._asdict()})
 
-    def _evaluate_if_missed(self) -> None:
-        """A run stopped between a step and its evaluation makes up for it when it is taken up."""
+    def _make_up_for_what_was_missed(self) -> None:
+        """A run stopped between a step and its evaluation or preview makes up for them when it is taken up."""
         step, train = self.trainer.step, self.config.train
-        if not 0 < step < train.max_steps or step % train.eval_interval:
+        if step == 0:
             return
-        logged = [line["step"] for line in self.folder.metrics() if line["kind"] == "validation"]
-        if self.world.largest(self.world.is_first and step not in logged):
+        logged = [line["kind"] for line in self.folder.metrics() if line["step"] == step]
+        if step % train.eval_interval == 0 and step < train.max_steps and self._is_missing("validation", logged):
             self._evaluate()
+        if train.preview_interval and step % train.preview_interval == 0 and self._is_missing("preview", logged):
+            self._by_the_first(self._preview)
+
+    def _is_missing(self, kind: str, logged: list[str]) -> bool:
+        """As the process that writes knows it."""
+        return bool(self.world.largest(self.world.is_first and kind not in logged))
 
     def _evaluate(self) -> None:
         found = self._evaluation(self.config.train.val_batches)

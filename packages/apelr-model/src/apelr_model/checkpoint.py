@@ -19,7 +19,7 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor
 
-from apelr_model.archive import DAMAGE, flush_folder, link_or_copy, read_pickle, verify_archive
+from apelr_model.archive import DAMAGE, flush_folder, link_or_copy, named_errors, read_pickle, verify_archive
 from apelr_model.build import build_model
 from apelr_model.checkpoint_checks import (
     FORMAT,
@@ -137,7 +137,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def _write(path: Path, temporary: Path, checkpoint: Checkpoint) -> None:
     """Write and verify under the temporary name, then give the file its own. Nothing is begun that holds NaN."""
     check_finite(checkpoint.model, checkpoint.training, f"{path} is not written")
-    with temporary.open("wb") as file:
+    with named_errors(path), temporary.open("wb") as file:
         try:
             torch.save(checkpoint_content(checkpoint), file)
         except RuntimeError as error:  # torch ends its archive even after an error of the disk, and fails once more
