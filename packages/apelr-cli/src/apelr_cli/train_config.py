@@ -38,6 +38,8 @@ class TrainLoop(OptimConfig):
     """Tokens of a preview."""
     save_interval: int = 200
     """Steps between two checkpoints; there is always one at step 0 and one at the end."""
+    async_save: bool = False
+    """Whether a save goes on in the background once the state has been copied, which takes as much memory again."""
     keep_checkpoints: int | None = None
     """Checkpoints that stay: so many of the newest, and beside them the best by validation NLL; null for all."""
     resume_from: str | None = None

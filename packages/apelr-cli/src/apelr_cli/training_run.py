@@ -60,6 +60,7 @@ class TrainingRun:
         self.folder.write_text("tokenizer.json", self.checkpoints.tokenizer_text)
         self.folder.write_json("run.json", describe_start(self.config, self.trainer, self.data))
         self.checkpoints.save()
+        self.checkpoints.finish()
 
     def take_up(self, *, mend: bool) -> None:
         """Go on in a folder one of whose checkpoints has just been loaded.
@@ -70,6 +71,7 @@ class TrainingRun:
         self.checkpoints.took_up(self.folder.metrics())
         if mend:
             self.checkpoints.save()
+            self.checkpoints.finish()
         about = self.folder.read_json("run.json")
         continued = [*about.get("continued", []), {"step": self.trainer.step, **describe_part(self.trainer)}]
         self.folder.write_json("run.json", {**about, "continued": continued})
@@ -88,9 +90,11 @@ class TrainingRun:
             if stopped.at_safe_point:
                 with self.checkpoints.named_in_errors():
                     self.checkpoints.save_if_new()
+                    self.checkpoints.finish()
             raise
         finally:
             self.data.close()
+            self.checkpoints.close()
 
     def _train(self) -> None:
         """The steps that are left, and between them what their intervals say."""
@@ -98,6 +102,7 @@ class TrainingRun:
         with closing(self.data.train_batches(range(self.trainer.step, train.max_steps))) as batches:
             while self.trainer.step < train.max_steps:
                 self.stop.check()
+                self.checkpoints.check()
                 report, text_bytes = self._step(batches)
                 self._log(report, text_bytes)
                 self._log_splits(report)
@@ -127,6 +132,7 @@ class TrainingRun:
     def _save_now(self) -> None:
         """A signal has asked for a checkpoint."""
         self.checkpoints.save_if_new()
+        self.checkpoints.finish()
         self.reporter.say_at(self.trainer.step, "saved, as asked")
 
     def _log(self, report: StepReport, text_bytes: int) -> None:
@@ -204,6 +210,7 @@ class TrainingRun:
         found = self._evaluation(None)
         self.reporter.evaluation(self.trainer.step, found)
         self.stop.check()
+        self.checkpoints.finish()  # what is written after this says that the run is finished
         self._by_the_first(lambda: self._write_final(found, started))
         return found
 
@@ -220,11 +227,13 @@ class TrainingRun:
             "tokenizer_lossless": self.data.tokenizer.lossless,
             "references_bits_per_byte": references,
             "waiting_for_rows": self.waiting.share,
+            "waiting_for_saves": self.checkpoints.share_of_time,
             "skipped_steps": skipped,
             "final_evaluation_seconds": round(time.monotonic() - started, 3),
         }
         self.folder.write_json("metrics.json", content)
         self.reporter.say(f"waited for rows {self.waiting.share:.2%} of the time of the training steps")
+        self.reporter.say(f"waited for saves {self.checkpoints.share_of_time:.2%} of the time of the run")
         if skipped:
             self.reporter.say(f"skipped {skipped} of {self.trainer.step} steps: a loss term or gradient was not finite")
         for name, bits in references.items():

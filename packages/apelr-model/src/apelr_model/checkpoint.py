@@ -36,6 +36,7 @@ from apelr_model.plain_pickle import check_pickle
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.prototype import RecordedTokenizer, is_prototype, read_prototype
 from apelr_model.shown import one_line, shown_names
+from apelr_model.tensor_tree import copied_tree
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
 
@@ -77,6 +78,11 @@ class Checkpoint:
         """Raise CheckpointError, naming `where` and the tensor, unless the parameters fit a model of that config."""
         expected = expected_tensors(config, self.vocab_size, len(self.model), where)
         compare_tensors(self.model, expected, where)
+
+    def copied(self) -> "Checkpoint":
+        """The same with tensors on the CPU that nothing else refers to: what is changed later is not changed in it."""
+        model, training = copied_tree((self.model, self.training))
+        return replace(self, model=model, training=training)
 
     def build_model(self, device: torch.device | str = "cpu") -> PlannerLM:
         """The model with the stored parameters, on `device`."""
