@@ -26,6 +26,7 @@ from apelr_model import World, load_checkpoint
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 WORKER = Path(__file__).parent / "process_worker.py"
 DDP = ("--set", "train.distributed.strategy=ddp")
+SHARDS = ("--set", "train.sharded_checkpoints=true", "--set", "train.async_save=true")
 STEPS = 9
 
 
@@ -100,7 +101,7 @@ def test_a_run_goes_on_with_another_number_of_processes_and_when_one_is_killed(
 ) -> None:
     """1 -> 2 -> 1 processes equal one: the two as two machines that talk over TCP; the second of them is killed.
 
-    After that restart, which costs a step, a signal to one of them stops both.
+    The two save in the background, in shards. After that restart, which costs a step, a signal to one of them stops both.
     """
     config = ("train", "--config", config_file)
     assert apelr(*config, "--out", tmp_path / "whole").exit_code == 0
@@ -108,7 +109,7 @@ def test_a_run_goes_on_with_another_number_of_processes_and_when_one_is_killed(
     assert apelr(*config, "--out", tmp_path / "parts").exit_code == 143
     together = [f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-backend=c10d", "--nnodes=2", "--nproc-per-node=1"]
     signals = [tmp_path / "signals", 5, "SIGKILL", 7, "SIGTERM", "--"]
-    worker = [WORKER, *signals, *config, "--out", tmp_path / "parts", "--resume", "auto", *DDP]
+    worker = [WORKER, *signals, *config, "--out", tmp_path / "parts", "--resume", "auto", *DDP, *SHARDS]
     machines = [start_torchrun([*together, "--max-restarts=1"], worker) for _ in range(2)]
     outcomes = [finished(machine) for machine in machines]
     said = "\n".join(text for _, text in outcomes)

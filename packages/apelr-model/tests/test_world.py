@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from apelr_model import NonFiniteError, World
+from apelr_model import NonFiniteError, World, load_checkpoint
 
 Found = dict[int, list[dict[str, Any]]]
 
@@ -22,10 +22,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     folder = tmp_path_factory.mktemp("world")
     done = subprocess.run([sys.executable, WORKER, folder], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return {
+    every = {
         size: [torch.load(folder / f"found-{size}-{rank}.pt", weights_only=False) for rank in range(size)]
         for size in (1, 2, 4)
     }
+    for size, each in every.items():
+        each[0]["run"] = folder / f"run-{size}"
+    return every
 
 
 def assert_close(left: Any, right: Any) -> None:
@@ -79,6 +82,26 @@ def test_gradients_lie_where_they_are_sent_from(found: Found) -> None:
     for size in (1, 2, 4):
         addresses = found[size][0]["v2"]["gradients"]
         assert len(set(addresses)) == (len(addresses) if size == 1 else 1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_processes_write_a_checkpoint_together_that_one_reads(size: int, found: Found) -> None:
+    run, state = found[size][0]["run"], found[size][0]["v2"]["state"]
+    shards = {path.name for path in (run / "checkpoints" / "step-00000003").glob("*.safetensors")}
+    assert shards == {f"shard-{number:05d}-of-{size:05d}.safetensors" for number in range(1, size + 1)}
+    loaded = load_checkpoint(run)
+    rest = {key: value for key, value in state.items() if key not in ("model", "step")}
+    torch.testing.assert_close([loaded.model, loaded.training], [state["model"], rest], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_where_one_process_cannot_write_none_completes_a_checkpoint(size: int, found: Found) -> None:
+    run, said = found[size][0]["run"], [each["saved"] for each in found[size]]
+    folder = run / "checkpoints" / "step-00000004"
+    own = f"[Errno 28] No space left on device: '{folder}.tmp/shard-{size:05d}-of-{size:05d}.safetensors'"
+    others = f"{folder} is not written: process {size - 1}: {own}"
+    assert said == [["nothing", others]] * (size - 1) + [["nothing", own]]
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000003"]
 
 
 def test_each_process_draws_random_numbers_of_its_own(found: Found) -> None:

@@ -6,8 +6,10 @@
 import copy
 import multiprocessing
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ import torch._dynamo  # every optimizer imports it, which takes seconds: once fo
 import torch.distributed as dist
 
 from apelr_model import (
+    Checkpoint,
     NonFiniteError,
     OptimConfig,
     TokenBatch,
@@ -26,6 +29,8 @@ from apelr_model import (
     World,
     build_model,
     evaluate,
+    save_checkpoint,
+    sharded_checkpoint,
 )
 
 ROWS, WIDTH, VOCAB, STEPS = 8, 12, 11, 3
@@ -129,6 +134,40 @@ def failure(world: World) -> tuple[str, float]:
     return said, trainer.train_step(rows_of_step(0, world)).loss
 
 
+def checkpoint_of(case: str, state: dict[str, Any]) -> Checkpoint:
+    """A trainer's state as a checkpoint."""
+    rest = {key: value for key, value in state.items() if key not in ("model", "step")}
+    return Checkpoint(
+        model_config=CASES[case][0], vocab_size=VOCAB, step=state["step"], model=state["model"], training=rest
+    )
+
+
+def saved_in_shards(state: dict[str, Any], world: World, folder: Path) -> list[str]:
+    """What a process says of two saves at once with its steps' sums, the second of which fails in the last process."""
+    run, apart, said = folder / f"run-{world.size}", world.apart(), ["nothing"] * 2
+    checkpoint = checkpoint_of("v2", state)
+
+    def write(step: int) -> None:
+        try:
+            save_checkpoint(run, replace(checkpoint, step=step), shards=apart)
+        except (OSError, ValueError) as error:
+            said[step - 3] = str(error)
+
+    thread = Thread(target=write, args=[3])
+    thread.start()
+    for _ in range(20):
+        world.total(torch.ones(1))
+    thread.join()
+    if world.rank == world.size - 1:
+        sharded_checkpoint.write_tensors = full_disk
+    write(4)
+    return said
+
+
+def full_disk(path: Path, tensors: Any) -> None:
+    raise OSError(28, "No space left on device", str(path))
+
+
 def work(rank: int, size: int, folder: Path) -> None:
     """One process: all that test_world.py looks at, into a file."""
     torch.set_num_threads(1)
@@ -141,6 +180,7 @@ def work(rank: int, size: int, folder: Path) -> None:
     found["random"] = own_random_numbers(world)
     if size < 4:
         found["resumed"] = resumed(world)
+    found["saved"] = saved_in_shards(found["v2"]["state"], world, folder)
     found["failure"] = failure(world)
     torch.save(found, folder / f"found-{size}-{rank}.pt")
     if size > 1:

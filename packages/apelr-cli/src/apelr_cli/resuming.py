@@ -27,7 +27,7 @@ __all__ = ["RunPlan", "RunRequest", "check_same_data", "plan_run", "restore", "s
 MOVABLE = (
     *("train.out_dir", "data.token_cache", "data.token_cache_dir", "data.reuse_token_cache"),
     *("train.num_workers", "train.prefetch_factor", "train.persistent_workers", "train.pin_memory"),
-    *("train.async_save", "train.keep_checkpoints", "train.skip_non_finite"),
+    *("train.async_save", "train.sharded_checkpoints", "train.keep_checkpoints", "train.skip_non_finite"),
     *("train.distributed.strategy", "train.distributed.backend"),
 )
 """Between two parts of a run its folder may be moved, its ids kept elsewhere, its rows fetched otherwise or divided

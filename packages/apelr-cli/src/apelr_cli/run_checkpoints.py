@@ -10,7 +10,7 @@ from apelr_cli.checkpoint_writer import CheckpointWriter
 from apelr_cli.run_config import RunConfig, to_plain
 from apelr_cli.run_folder import RunError, RunFolder
 from apelr_cli.training_data import TrainingData
-from apelr_model import Checkpoint, NonFiniteError, Trainer, remove_old_checkpoints, save_checkpoint
+from apelr_model import Checkpoint, NonFiniteError, Trainer, World, remove_old_checkpoints, save_checkpoint
 
 __all__ = ["RunCheckpoints"]
 
@@ -34,6 +34,9 @@ class RunCheckpoints:
         self._saved_step: int | None = None
         self._in_background = config.train.async_save
         self._writer = CheckpointWriter(in_background=self._in_background)
+        self._shards: World | None = None
+        if config.train.sharded_checkpoints:
+            self._shards = trainer.world.apart() if self._in_background else trainer.world
         self._validation_nll: dict[int, float] = {}
 
     def took_up(self, metrics: Iterable[Mapping[str, Any]]) -> None:
@@ -71,15 +74,16 @@ class RunCheckpoints:
     def save(self) -> None:
         """Write a checkpoint of the trainer as it stands, then remove those that `train.keep_checkpoints` leaves out.
 
-        Of several processes the first one does; all go on when it has. With `train.async_save` they go on when it has a
-        copy of the state in memory; where an earlier checkpoint is still being written, that is waited for first.
+        Of several processes the first one does, with `train.sharded_checkpoints` all do; all go on when it is written.
+        With `train.async_save` they go on when there is a copy of the state in memory; where an earlier checkpoint is
+        still being written, that is waited for first.
         Raises RunError where the run folder is gone; OSError, CheckpointError and NonFiniteError where it is not
         written. Older ones are intact then.
         """
         with self._writer.waiting():
             self._writer.finish()
             checkpoint = self._checkpoint()
-            if self._folder.writes:
+            if self._folder.writes or self._shards:
                 checkpoint = checkpoint.copied() if self._in_background else checkpoint
                 self._writer.begin(partial(self._write, checkpoint, dict(self._validation_nll)))
             if not self._in_background:
@@ -122,8 +126,8 @@ class RunCheckpoints:
         )
 
     def _write(self, checkpoint: Checkpoint, validation_nll: Mapping[int, float]) -> None:
-        if not self._folder.is_held:
+        if self._folder.writes and not self._folder.is_held:
             raise RunError(f"{self._folder.path} is gone: it was removed while the run wrote into it")
         keep = self._config.train.keep_checkpoints
-        save_checkpoint(self._folder.path, checkpoint, keep=keep, validation_nll=validation_nll)
+        save_checkpoint(self._folder.path, checkpoint, keep=keep, validation_nll=validation_nll, shards=self._shards)
         self.newest_step = checkpoint.step

@@ -40,6 +40,9 @@ class TrainLoop(OptimConfig):
     """Steps between two checkpoints; there is always one at step 0 and one at the end."""
     async_save: bool = False
     """Whether a save goes on in the background once the state has been copied, which takes as much memory again."""
+    sharded_checkpoints: bool = False
+    """Whether a checkpoint is a folder into which each process writes its share, and not one file that the first one
+    writes; either goes on with any number of processes."""
     keep_checkpoints: int | None = None
     """Checkpoints that stay: so many of the newest, and beside them the best by validation NLL; null for all."""
     resume_from: str | None = None

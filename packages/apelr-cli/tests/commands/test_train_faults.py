@@ -156,6 +156,82 @@ def test_a_run_killed_while_it_writes_goes_on_and_ends_equal_bit_for_bit(
     assert not list(run.rglob("*.tmp"))
 
 
+IN_SHARDS = ("--set", "train.sharded_checkpoints=true")
+MOMENTS_IN_SHARDS = {
+    "in the first save": ({"kind": "flush", "name": "step-00000000.tmp/manifest.json", "at": 1}, ()),
+    "before a shard is flushed": ({"kind": "flush", "name": "00001.safetensors", "at": 3}, IN_BACKGROUND),
+    "before the manifest": ({"kind": "open", "name": "step-00000004.tmp/manifest.json", "at": 1}, ()),
+    "in the manifest": ({"kind": "write", "name": "step-00000004.tmp/manifest.json", "at": 1}, IN_BACKGROUND),
+    "before the rename": ({"kind": "rename", "name": "checkpoints/step-00000004", "at": 1}, ()),
+    "before checkpoint.json": ({"kind": "rename", "name": "checkpoint.json", "at": 3}, IN_BACKGROUND),
+    "while an old one goes": ({"kind": "remove", "name": "manifest.json", "at": 1}, ()),
+}
+
+
+@pytest.fixture(scope="module")
+def assert_equal_shards(faulty_runs: ModuleType) -> Callable[[Path, Path], None]:
+    """A run has ended as the whole one did, with folders in place of files."""
+
+    def compare(run: Path, whole: Path) -> None:
+        assert faulty_runs.same(faulty_runs.results(run), faulty_runs.results(whole))
+        kept = sorted(run.glob("checkpoints/step-*"))
+        assert [load_checkpoint(path).step for path in kept] == faulty_runs.checkpoints(whole)
+        assert not list(run.rglob("*.tmp"))
+
+    return compare
+
+
+@pytest.mark.parametrize("moment", MOMENTS_IN_SHARDS)
+def test_a_run_killed_while_it_writes_shards_ends_equal_too(
+    arguments: list[str],
+    whole: Path,
+    faulty_apelr: Faulty,
+    tmp_path: Path,
+    moment: str,
+    assert_equal_shards: Callable[[Path, Path], None],
+) -> None:
+    """Equal to the run whose checkpoints are files."""
+    run = tmp_path / "run"
+    fault, how = MOMENTS_IN_SHARDS[moment]
+    shards = [*arguments, *IN_SHARDS, *how, "--out", run]
+    killed = faulty_apelr(*shards, watched=[run], fault={**fault, "do": "KILL"})
+    assert killed["code"] == -9, killed["said"]
+    if (run / "checkpoint.json").exists():
+        load_checkpoint(run)
+    resumed = faulty_apelr(*shards, watched=[run])
+    assert resumed["code"] == 0, resumed["said"]
+    assert_equal_shards(run, whole)
+
+
+def test_a_run_goes_on_in_the_other_form_and_a_folder_is_used_as_a_file_is(
+    arguments: list[str],
+    whole: Path,
+    apelr: Callable[..., Result],
+    faulty_apelr: Faulty,
+    tmp_path: Path,
+    assert_equal_end: Callable[[Path, Path], None],
+) -> None:
+    run, one = tmp_path / "run", tmp_path / "one.pt"
+    shards = [*arguments, *IN_SHARDS, "--out", run]
+    stopped = faulty_apelr(*shards, watched=[run], fault={"name": "metrics.jsonl", "at": 9, "do": "SIGTERM"})
+    assert stopped["code"] == 143
+    assert f"go on with --resume auto --out {run}" in stopped["said"]
+    folder = max(run.glob("checkpoints/step-*"))
+    converted = apelr("convert", folder, one)
+    assert converted.exit_code == 0, converted.stderr
+    texts = [apelr("score", "--checkpoint", path, "--text", "The cat").stdout for path in (run, folder, one)]
+    assert texts[0] == texts[1] == texts[2] != ""
+    refused = apelr(*arguments[:-1], folder / "manifest.json", "--out", run)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    (folder / "shard-00001-of-00001.safetensors").write_bytes(b"")
+    named = apelr(*arguments[:-1], folder, *IN_SHARDS, "--out", run)
+    assert named.stderr == (
+        f"Error: {folder}/shard-00001-of-00001.safetensors is damaged: its size or sha256 is not that of the manifest\n"
+    )
+    assert apelr(*arguments, "--out", run).exit_code == 0
+    assert_equal_end(run, whole)
+
+
 ERRORS = {
     "ENOSPC": "No space left on device",
     "EIO": "Input/output error",
@@ -171,6 +247,7 @@ PLACES = {
     "the metrics": {"kind": "write", "name": "metrics.jsonl", "at": 5},
     "the last file": {"kind": "flush", "name": "metrics.json.tmp", "at": 1},
 }
+IN_A_FOLDER = {"a manifest": {"kind": "write", "name": "step-00000004.tmp/manifest.json", "at": 1}}
 
 
 @pytest.mark.parametrize(
@@ -178,6 +255,7 @@ PLACES = {
     [
         *[(place, error, ()) for place, error in zip(PLACES, [*ERRORS] * 3, strict=False)],
         *[(place, "ENOSPC", IN_BACKGROUND) for place in ("a checkpoint", "a name")],
+        ("a manifest", "ENOSPC", IN_SHARDS),
     ],
 )
 def test_a_disk_that_fails_is_one_line_and_harms_nothing(
@@ -192,7 +270,9 @@ def test_a_disk_that_fails_is_one_line_and_harms_nothing(
     assert_equal_end: Callable[[Path, Path], None],
 ) -> None:
     run = tmp_path / "run"
-    failed = faulty_apelr(*arguments, *how, "--out", run, watched=[run], fault={**PLACES[place], "do": error})
+    failed = faulty_apelr(
+        *arguments, *how, "--out", run, watched=[run], fault={**(PLACES | IN_A_FOLDER)[place], "do": error}
+    )
     assert failed["code"] == 1
     last = failed["said"].splitlines()[-1]
     assert last.startswith("Error: ")
