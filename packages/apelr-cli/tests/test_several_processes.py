@@ -101,7 +101,7 @@ def test_a_run_goes_on_with_another_number_of_processes_and_when_one_is_killed(
 ) -> None:
     """1 -> 2 -> 1 processes equal one: the two as two machines that talk over TCP; the second of them is killed.
 
-    The two save in the background, in shards. After that restart, which costs a step, a signal to one of them stops both.
+    The two save in the background, in shards. After the restart, which costs a step, a signal to one stops both.
     """
     config = ("train", "--config", config_file)
     assert apelr(*config, "--out", tmp_path / "whole").exit_code == 0
