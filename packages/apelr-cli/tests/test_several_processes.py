@@ -81,7 +81,7 @@ def start_torchrun(launch: list[str], program: list[object]) -> "subprocess.Pope
 
 def finished(process: "subprocess.Popen[str]") -> tuple[int, str]:
     """Exit code and what was said."""
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     return process.returncode, said
 
 
@@ -137,6 +137,50 @@ def test_a_run_goes_on_with_another_number_of_processes_and_when_one_is_killed(
         torch.testing.assert_close(tensor, states[1][name], rtol=1e-3, atol=1e-4)
     about = json.loads((tmp_path / "parts" / "run.json").read_text(encoding="utf-8"))
     assert [part["processes"] for part in (about, *about["continued"])] == [1, 2, 2, 1]
+
+
+def test_a_run_goes_on_with_shards_and_back(
+    apelr: Callable[..., Result], config_file: Path, tmp_path: Path, signal_at_step: Callable[..., None]
+) -> None:
+    """1 -> 2 with a share of the parameters each -> 1: evaluations, previews, a signal to one, and the end."""
+    model = ["model.executor.type=transformer", "model.executor.num_heads=2", "model.num_layers=2"]
+    settings = [*model, "train.split_interval=0", "train.max_steps=6"]
+    config = ["train", "--config", config_file, *[part for each in settings for part in ("--set", each)]]
+    assert apelr(*config, "--out", tmp_path / "whole").exit_code == 0
+    signal_at_step(2, signal.SIGTERM)
+    assert apelr(*config, "--out", tmp_path / "parts").exit_code == 143
+    worker = [WORKER, tmp_path / "signals", 5, "SIGTERM", "--", *config, "--out", tmp_path / "parts"]
+    shards = ("--resume", "auto", "--set", "train.distributed.strategy=fsdp")
+    code, said = finished(start_torchrun(["--standalone", "--nproc-per-node=2"], [*worker, *shards]))
+    assert code == 1, said
+    assert f"stopped by SIGTERM; go on with --resume auto --out {tmp_path / 'parts'}" in said
+    assert len(list((tmp_path / "parts" / "checkpoints" / "step-00000005").glob("*.safetensors"))) == 2
+    result = apelr(*config, "--out", tmp_path / "parts", "--resume", "auto")
+    assert result.exit_code == 0, result.stderr
+    for kind in ("train", "validation", "final"):
+        for one, several in zip(*(lines(tmp_path / name, kind) for name in ("whole", "parts")), strict=True):
+            assert_close_figures(one, several, "step", "nll", "bits_per_byte")
+    assert lines(tmp_path / "whole", "preview") == lines(tmp_path / "parts", "preview") != []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("train.split_interval", "2", "0"),
+        ("train.sharded_checkpoints", "false", "null or true"),
+        ("train.compile", "true", "false"),
+        ("train.precision", "fp16", "fp32 or bf16"),
+        ("train.skip_non_finite", "1", "0"),
+    ],
+)
+def test_what_shards_cannot_do_is_refused(
+    apelr: Callable[..., Result], config_file: Path, key: str, value: str, rule: str
+) -> None:
+    flags = ("train.split_interval=0", "train.distributed.strategy=fsdp", f"{key}={value}")
+    result = apelr("train", "--config", config_file, *[part for flag in flags for part in ("--set", flag)])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {key} must be {rule} with distributed.strategy fsdp, got ")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

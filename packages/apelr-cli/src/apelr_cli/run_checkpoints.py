@@ -35,7 +35,7 @@ class RunCheckpoints:
         self._in_background = config.train.async_save
         self._writer = CheckpointWriter(in_background=self._in_background)
         self._shards: World | None = None
-        if config.train.sharded_checkpoints:
+        if config.train.saves_shards:
             self._shards = trainer.world.apart() if self._in_background else trainer.world
         self._validation_nll: dict[int, float] = {}
 

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from apelr_cli.training_data import TrainingData
 from apelr_cli.training_diagnostics import planner_diagnostics_of_run
 from apelr_model import (
     Evaluation,
+    PlannerLM,
     SamplingSettings,
     StepReport,
     TokenBatch,
@@ -111,7 +113,7 @@ class TrainingRun:
                 if report.step % train.eval_interval == 0 and report.step < train.max_steps:
                     self._evaluate()
                 if train.preview_interval and report.step % train.preview_interval == 0:
-                    self._by_the_first(self._preview)
+                    self._by_the_first(partial(self._preview, self.trainer.whole_model()))
 
     def _step(self, batches: Iterator[tuple[TokenBatch, int]]) -> tuple[StepReport, int]:
         """One optimizer step, with the time it waits for its rows, and the UTF-8 bytes that they stand for."""
@@ -178,19 +180,19 @@ class TrainingRun:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        found = self._evaluation(self.config.train.val_batches)
+        found = self._evaluation(self.trainer.whole_model(), self.config.train.val_batches)
         self.checkpoints.evaluated(found.nll)
         self.reporter.evaluation(self.trainer.step, found)
         self.folder.append_metrics({"kind": "validation", "step": self.trainer.step, **found._asdict()})
 
-    def _evaluation(self, limit: int | None) -> Evaluation:
+    def _evaluation(self, model: PlannerLM, limit: int | None) -> Evaluation:
         batches = self.stop.watch(self.data.own_validation_batches(limit))
         text_bytes = self.data.validation_bytes(limit)
-        return evaluate(self.trainer.model, batches, text_bytes=text_bytes, world=self.world)
+        return evaluate(model, batches, text_bytes=text_bytes, world=self.world)
 
-    def _preview(self) -> None:
+    def _preview(self, model: PlannerLM) -> None:
         """Show and log a short continuation of the preview prompt; draws no number from the training RNG."""
-        train, tokenizer, model = self.config.train, self.data.tokenizer, self.trainer.model
+        train, tokenizer = self.config.train, self.data.tokenizer
         prompt = [tokenizer.bos_id, *tokenizer.encode(train.preview_prompt).ids]
         tokens = generate(
             model,
@@ -207,17 +209,18 @@ class TrainingRun:
     def _finish(self) -> Evaluation:
         """Evaluate on all validation rows and write metrics.json, whose presence marks the run as finished."""
         started = time.monotonic()
-        found = self._evaluation(None)
+        model = self.trainer.whole_model()
+        found = self._evaluation(model, None)
         self.reporter.evaluation(self.trainer.step, found)
         self.stop.check()
         self.checkpoints.finish()  # what is written after this says that the run is finished
-        self._by_the_first(lambda: self._write_final(found, started))
+        self._by_the_first(partial(self._write_final, model, found, started))
         return found
 
-    def _write_final(self, found: Evaluation, started: float) -> None:
+    def _write_final(self, model: PlannerLM, found: Evaluation, started: float) -> None:
         """What else is known at the end, into the run's files."""
         references = self.data.references()
-        report = planner_diagnostics_of_run(self.config, self.trainer.model, self.data, self.reporter, self.stop)
+        report = planner_diagnostics_of_run(self.config, model, self.data, self.reporter, self.stop)
         self.folder.write_json("planner_eval.json", {"step": self.trainer.step, **report})
         skipped = sum(line["kind"] == "skipped" for line in self.folder.metrics())
         self.folder.append_metrics({"kind": "final", "step": self.trainer.step, **found._asdict()})

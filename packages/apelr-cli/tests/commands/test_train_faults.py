@@ -164,7 +164,8 @@ MOMENTS_IN_SHARDS = {
     "in the manifest": ({"kind": "write", "name": "step-00000004.tmp/manifest.json", "at": 1}, IN_BACKGROUND),
     "before the rename": ({"kind": "rename", "name": "checkpoints/step-00000004", "at": 1}, ()),
     "before checkpoint.json": ({"kind": "rename", "name": "checkpoint.json", "at": 3}, IN_BACKGROUND),
-    "while an old one goes": ({"kind": "remove", "name": "manifest.json", "at": 1}, ()),
+    "before an old one goes": ({"kind": "rename", "name": "step-00000000.gone.tmp", "at": 1}, ()),
+    "while an old one goes": ({"kind": "remove", "name": "step-00000000.gone.tmp", "at": 1}, IN_BACKGROUND),
 }
 
 

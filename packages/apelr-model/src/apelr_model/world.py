@@ -14,7 +14,7 @@ from apelr_model.errors import LostProcessError, NonFiniteError
 
 __all__ = ["World"]
 
-Failing = Callable[[], None]
+Failing = Callable[[bool], None]
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,17 @@ class World:
     def failing_together(self, *kinds: type[ValueError]) -> Iterator[Failing]:
         """Within the block an error of these kinds ends it in all processes: in the others as a NonFiniteError.
 
-        Each calls what the block is given once, at the last place where it may still fail alone.
+        Each calls what the block is given, equally often: where it must not fail alone from there on, and with True at
+        the last place where it may.
         """
         asked = False
 
-        def agree() -> None:
+        def agree(is_last: bool) -> None:
             nonlocal asked
             asked = True
             if problem := self.problem_of_any():
                 raise NonFiniteError(problem)
+            asked = is_last
 
         try:
             yield agree
