@@ -196,9 +196,10 @@ def sharded(case: str, world: World, folder: Path) -> dict[str, Any]:
     found = evaluate(whole, own_batches(world), text_bytes=100, world=world)
     run = folder / f"sharded-{world.size}-{case}"
     save_checkpoint(run, checkpoint_of(case, trainer.state_dict()), shards=world)
+    went_on = trainer.train_step(rows_of_step(STEPS, world))
     again = make_trainer(case, world, sharded=True)
-    take_up(again, run)
-    next_ones = [each.train_step(rows_of_step(STEPS, world)) for each in (trainer, again)]
+    take_up(again, run)  # random numbers, too, which both draw from the same generator
+    next_ones = [went_on, again.train_step(rows_of_step(STEPS, world))]
     held = sum(parameter.to_local().numel() for parameter in trainer.model.parameters())  # type: ignore[operator]
     return {
         "reports": reports,

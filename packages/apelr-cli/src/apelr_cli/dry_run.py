@@ -75,7 +75,7 @@ def _of_each_process(config: RunConfig, model: PlannerLM, device: torch.device, 
         yield f"processes  {processes}: each {own} rows, {own * train.seq_len:,} targets a step"
         if sharded:
             sent = train.grad_accum_steps * sharded_ring_bytes(rest, sum(layers), processes) / 2**20
-            yield f"           each sends {sent:,.1f} MiB a step, to gather parameters and scatter gradients over a ring"
+            yield f"           each sends {sent:,.1f} MiB a step, parameters gathered and gradients scattered"
         else:
             sent = ring_bytes(parameters, processes) / 2**20
             yield f"           each sends {sent:,.1f} MiB a step, the sum of the gradients over a ring"
