@@ -142,7 +142,7 @@ def test_a_run_goes_on_with_another_number_of_processes_and_when_one_is_killed(
 def test_a_run_goes_on_with_shards_and_back(
     apelr: Callable[..., Result], config_file: Path, tmp_path: Path, signal_at_step: Callable[..., None]
 ) -> None:
-    """1 -> 2 with a share of the parameters each -> 1: evaluations, previews, a signal to one, and the end."""
+    """1 -> 2 with a share of the parameters each, saved in the background -> 1: evaluations, previews, a signal."""
     model = ["model.executor.type=transformer", "model.executor.num_heads=2", "model.num_layers=2"]
     settings = [*model, "train.split_interval=0", "train.max_steps=6"]
     config = ["train", "--config", config_file, *[part for each in settings for part in ("--set", each)]]
@@ -150,7 +150,7 @@ def test_a_run_goes_on_with_shards_and_back(
     signal_at_step(2, signal.SIGTERM)
     assert apelr(*config, "--out", tmp_path / "parts").exit_code == 143
     worker = [WORKER, tmp_path / "signals", 5, "SIGTERM", "--", *config, "--out", tmp_path / "parts"]
-    shards = ("--resume", "auto", "--set", "train.distributed.strategy=fsdp")
+    shards = ("--resume", "auto", "--set", "train.distributed.strategy=fsdp", "--set", "train.async_save=true")
     code, said = finished(start_torchrun(["--standalone", "--nproc-per-node=2"], [*worker, *shards]))
     assert code == 1, said
     assert f"stopped by SIGTERM; go on with --resume auto --out {tmp_path / 'parts'}" in said
