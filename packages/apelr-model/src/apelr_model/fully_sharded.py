@@ -103,7 +103,7 @@ def own_parts(tree: Any) -> Any:
 
 
 def sharded_like(whole: Tensor, like: Tensor) -> Tensor:
-    """The whole tensor divided as `like` is, from the rows that this process has; itself where `like` is whole."""
+    """whole [...], like [...] -> the same divided as `like` is, of which this process has its rows; or as it is."""
     from torch.distributed.tensor import DTensor
 
     if not isinstance(like, DTensor):
@@ -123,7 +123,7 @@ def _share(tensor: Any) -> tuple[int, int]:
 
 
 def whole_norm(norm: Tensor) -> Tensor:
-    """The norm over all processes' rows."""
+    """norm [...] of divided gradients, which PyTorch leaves in parts -> [...] as every process has it."""
     from torch.distributed.tensor import DTensor
 
     return norm.full_tensor() if isinstance(norm, DTensor) else norm

@@ -54,6 +54,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> FileRecord:
         library.torch.save_file(own, path, metadata={"format": "pt"})
     except library.SafetensorError as error:
         raise CheckpointError(f"{path} is not written: {one_line(str(error))}") from error
+    except ImportError as error:  # of numpy, by way of which the library reads a tensor's memory
+        raise _missing(path, error) from error
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     with opened_tensors(path) as found:
@@ -108,7 +110,12 @@ def _library(path: Path) -> Any:
         import safetensors
         import safetensors.torch
     except ImportError as error:
-        raise CheckpointError(
-            f"{path} needs the package safetensors, which is not installed: pip install 'apelr-model[safetensors]'"
-        ) from error
+        raise _missing(path, error) from error
     return safetensors
+
+
+def _missing(path: Path, error: ImportError) -> CheckpointError:
+    name = error.name or "safetensors"
+    return CheckpointError(
+        f"{path} needs the package {name}, which is not installed: pip install 'apelr-model[safetensors]'"
+    )
