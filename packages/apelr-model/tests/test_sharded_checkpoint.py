@@ -206,6 +206,9 @@ CHANGES = {
         shape=[10**12, 2], parts=[[0, 0, 10**12]]
     ),
     "does not say where": lambda c: c["tensors"][WEIGHT].update(parts=[[0, 0, 1]]),
+    "does not say where model.x": lambda c: c["tensors"].update(
+        {"model.x": {"dtype": "F32", "shape": [0, 10**30], "parts": []}}
+    ),
     "does not say where model.head.state_proj.weight": lambda c: c["tensors"][WEIGHT].update(dtype="C64"),
     "where model.head.state_proj.weight is": lambda c: c["tensors"][WEIGHT].update(parts=[[0, 0, 1], [1, 1, 2]]),
     "tensor model.head.state_proj.weight is not that": lambda c: c["tensors"][WEIGHT].update(dtype="F16"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from apelr_model.errors import CheckpointError
+from apelr_model.plain_config import LARGEST_NUMBER
 from apelr_model.shard_files import DTYPE_NAMES, FileRecord
 from apelr_model.shown import one_line, shown, shown_names
 
@@ -113,6 +114,8 @@ def _tensor(name: str, about: Any, files: int, where: str) -> StoredTensor:
     if not (isinstance(found.dtype, str) and found.dtype in DTYPE_NAMES and _counts(found.shape)):
         raise problem
     if len(found.shape) > MOST_AXES or not isinstance(found.parts, list):
+        raise problem
+    if math.prod(max(1, size) for size in found.shape) > LARGEST_NUMBER:  # a size of zero would hide the others
         raise problem
     reached = 0
     for part in found.parts:
