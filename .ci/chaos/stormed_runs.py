@@ -27,14 +27,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
             **{"chunk_bow_warmup_steps": 4, "plan_mi_weight": 0.1, "chunk_post_kl_weight": 0.1},
         },
     },
-    "V2: sampled plans, beliefs carried on, a token cache, workers": {
+    "V2: sampled plans, beliefs carried on, a token cache, workers, saves in the background": {
         "model": {
             "version": "v2_planner_required",
             **{"num_plan_states": 3, "chunk_size": 4, "token_dim": 4, "hidden_dim": 6, "dropout": 0.2},
             "plan_commitment": "gumbel_st",
         },
         "data": {"order": "contiguous", "lane_rows": 3, "token_cache": True},
-        "train": {"carry_belief": True, "num_workers": 1},
+        "train": {"carry_belief": True, "num_workers": 1, "async_save": True},
     },
 }
 

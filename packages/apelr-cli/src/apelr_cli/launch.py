@@ -56,7 +56,7 @@ def check_launch(launch: Launch, distributed: DistributedConfig) -> None:
     if launch.size > 1 and distributed.strategy == "none":
         raise LaunchError(
             f"{launch.size} processes were started, but train.distributed.strategy is none: each would train a model "
-            "of its own; add --set train.distributed.strategy=ddp"
+            "of its own; add --set train.distributed.strategy=ddp (or fsdp)"
         )
     if distributed.strategy != "none" and not launch.is_launched:
         raise LaunchError(

@@ -61,8 +61,8 @@ def check_division(config: RunConfig, size: int) -> None:
 def joined(launch: Launch, distributed: DistributedConfig, device: torch.device) -> Iterator[World]:
     """Within the block this process is one of a group; alone, it is a world of its own.
 
-    What goes wrong in all of them is said once. Raises LaunchError for a backend that is not there, and where the others
-    do not come within 10 minutes.
+    What goes wrong in all of them is said once. Raises LaunchError for a backend that is not there, and where the
+    others do not come within 10 minutes.
     """
     world = World(launch.rank, launch.size)
     if world.size == 1:

@@ -19,7 +19,8 @@ __all__ = ["RunError", "RunFolder", "environment"]
 LOCK_NAME = "run.lock"
 OWN_FILES = {
     "checkpoint.pt": "The newest complete checkpoint: all that `sample`, `score` and `--resume` need.",
-    "checkpoints": "Folder of all checkpoints, `step-<8 digits>.pt`.",
+    "checkpoint.json": "In its place with `train.sharded_checkpoints`: the name of the newest one's folder.",
+    "checkpoints": "Folder of all checkpoints: files `step-<8 digits>.pt`, or, of shards, folders `step-<8 digits>`.",
     "tokenizer.json": "The fitted tokenizer (also inside every checkpoint).",
     "metrics.json": "Final evaluation on all held-out text, with reference figures; its presence marks a finished run.",
     "planner_eval.json": "Planner diagnostics on held-out text (train.val_batches batches), each state's tokens, and, "
@@ -52,8 +53,9 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The newest complete checkpoint."""
-        return self.path / "checkpoint.pt"
+        """What stands for the newest complete checkpoint."""
+        pointer = self.path / "checkpoint.json"
+        return pointer if pointer.exists() else self.path / "checkpoint.pt"
 
     @property
     def is_finished(self) -> bool:

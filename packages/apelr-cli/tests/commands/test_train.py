@@ -447,6 +447,10 @@ def test_dry_run_tells_what_each_process_holds_reads_and_sends(
     parameters = int(said.split(" parameters with")[0].rsplit(maxsplit=1)[1].replace(",", ""))
     assert f"each sends {4 * parameters / 2**20:,.1f} MiB a step" in said
     assert f"{16 * parameters / 2**20:,.0f} MiB for parameters, gradients and optimizer on each device (cpu)" in said
+    shards = train(*together, "train.distributed.strategy=fsdp").stdout
+    assert "MiB a step, parameters gathered and gradients scattered" in shards
+    assert "MiB a share of parameters, gradients and optimizer on each device (cpu)" in shards
+    assert "gathered at a time: the model, whose executor has no layers to divide, with gradients" in shards
     refused = train(*together, "train.batch_size=6")
     assert refused.exit_code == 1
     assert "(2 x 2 = 4), got 6" in refused.stderr

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apelr_model.checkpoint import Checkpoint, checkpoint_content, without_unexpected
-from apelr_model.checkpoint_checks import check_content
+from apelr_model.checkpoint import Checkpoint, checkpoint_content
+from apelr_model.checkpoint_checks import check_content, without_unexpected
 from apelr_model.config import ModelConfig, TransformerLMConfig, V1Config
 from apelr_model.errors import CheckpointError
 
