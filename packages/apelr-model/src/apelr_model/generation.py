@@ -110,7 +110,7 @@ def _generate(
     goes_on: Callable[[int, int], bool],
 ) -> Iterator[GeneratedToken | PlanForecast]:
     model.eval()
-    state = read_prompts(model, prompts, policy=policies[0])
+    state = model.begin_decoding(read_prompts(model, prompts, policy=policies[0]), max_new_tokens)
     pending = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
     histories = [list(prompt) for prompt in prompts]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]

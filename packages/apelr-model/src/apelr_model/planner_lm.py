@@ -1,5 +1,6 @@
 """The planner language model: executor, planner and head joined, for whole sequences and for single steps."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,9 @@ from apelr_model.config import ModelConfig, V2Config
 from apelr_model.emissions import state_log_probs, target_log_probs
 from apelr_model.executor import Carry, Executor
 from apelr_model.filter import FilterResult
+from apelr_model.fixed_carry import FixedCarry
 from apelr_model.head import Head
+from apelr_model.plain_forms import fast_forms
 from apelr_model.plan_state import PlanState
 from apelr_model.planner import FilterPlanner, Planner
 from apelr_model.planner_versions import V2Planner
@@ -72,9 +75,9 @@ class Prediction(NamedTuple):
     """[B, K, V] log p(y | x, z = k)."""
     log_gate: Tensor
     """[B, K] log-weights of the plan states in the mixture."""
-    carry: Carry
     plan: PlanState
     """The planner's part before the target, any boundary crossed."""
+    carry: Carry
 
     @property
     def log_belief(self) -> Tensor:
@@ -104,6 +107,7 @@ class PlannerLM(nn.Module):
         self.executor = executor
         self.planner = planner
         self.head = head
+        self._compiled_step: Callable[..., tuple[Tensor, Tensor, Tensor, PlanState]] | None = None
 
     @property
     def num_plan_states(self) -> int:
@@ -208,12 +212,39 @@ class PlannerLM(nn.Module):
 
         Rows may stand at different positions: each crosses a chunk boundary where its own position says so.
         """
-        hidden, carry = self.executor(ids.unsqueeze(1), state.carry)
-        hidden = hidden[:, 0]
         policy = self.policy if policy is None else self.check_policy(policy)
-        plan, gate = self.planner.enter(state.plan, hidden, policy)
+        if isinstance(state.carry, FixedCarry) and self._compiled_step is not None:
+            return Prediction(*self._compiled_step(ids, state.carry, state.plan, policy), carry=state.carry)
+        hidden, carry = self.executor(ids.unsqueeze(1), state.carry)
+        return Prediction(*self._expect(hidden[:, 0], state.plan, policy), carry=carry)
+
+    def _expect(self, hidden: Tensor, plan: PlanState, policy: PlanPolicy) -> tuple[Tensor, Tensor, Tensor, PlanState]:
+        """hidden [B, D] of the input just read -> the first four parts of a Prediction."""
+        entered, gate = self.planner.enter(plan, hidden, policy)
         log_probs = state_log_probs(self.head, hidden)
-        return Prediction(log_mean_state(gate, log_probs), log_probs, gate, carry, plan)
+        return log_mean_state(gate, log_probs), log_probs, gate, entered
+
+    def compile_decoding(self) -> None:
+        """From now on, `generate` runs each step but the draw through `torch.compile`: the same values to rounding.
+
+        The first step of each kind of batch (one row, several) is compiled, which takes seconds to a minute. Raises
+        ValueError for an executor that has no step in fixed shapes.
+        """
+        self.executor.fixed_carry(self.executor.initial_carry(1), batch_size=1, room=1)
+
+        def step(
+            ids: Tensor, carry: FixedCarry, plan: PlanState, policy: PlanPolicy
+        ) -> tuple[Tensor, Tensor, Tensor, PlanState]:
+            return self._expect(self.executor.fixed_step(ids, carry), plan, policy)
+
+        self._compiled_step = torch.compile(step, fullgraph=True)
+
+    def begin_decoding(self, state: ModelState, room: int) -> ModelState:
+        """The state for reading up to `room` more ids by `predict`, once: where it is compiled, in fixed shapes."""
+        if self._compiled_step is None or not fast_forms():
+            return state
+        batch = len(state.position)
+        return state._replace(carry=self.executor.fixed_carry(state.carry, batch_size=batch, room=room))
 
     def observe(self, prediction: Prediction, ids: Tensor, *, policy: PlanPolicy | None = None) -> ModelState:
         """ids [B]: the target that came -> the state after it."""
