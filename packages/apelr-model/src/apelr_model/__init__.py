@@ -20,6 +20,7 @@ from apelr_model.head_config import DenseHeadConfig, FactorizedHeadConfig
 from apelr_model.likelihood import MeanNLL, mean_nll
 from apelr_model.lookahead import PlanForecast
 from apelr_model.lookahead_skill import ForecastSkill, LookaheadSkill, lookahead_skill
+from apelr_model.model_state import ModelState
 from apelr_model.newest_checkpoint import FoundCheckpoint, load_newest_checkpoint
 from apelr_model.plain_forms import plain_forms
 from apelr_model.plan_matching import (
@@ -40,7 +41,7 @@ from apelr_model.plan_recovery import (
 )
 from apelr_model.plan_splits import PlanSplit
 from apelr_model.planner_diagnostics import PlannerDiagnostics, PlanStateDiagnostics, planner_diagnostics
-from apelr_model.planner_lm import ModelState, PlannerLM
+from apelr_model.planner_lm import PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.policy_check import policy_fields
 from apelr_model.posterior import SmoothedPlans, fixed_lag_plans, pairwise_plans, smooth_plans

@@ -34,9 +34,7 @@ def gru_sequence(gru: nn.GRU, inputs: Tensor, start: Tensor) -> tuple[Tensor, Te
     return below.transpose(0, 1), torch.stack(last)
 
 
-def gru_step(
-    inputs: Tensor, state: Tensor, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor
-) -> Tensor:
+def gru_step(inputs: Tensor, state: Tensor, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor) -> Tensor:
     """inputs [B, I], state [B, H], a layer's `GRU_PARTS` -> the state after them [B, H]: one step, to be compiled."""
     of_inputs = product(inputs, w_in, b_in).chunk(3, dim=-1)
     of_state = product(state, w_state, b_state).chunk(3, dim=-1)

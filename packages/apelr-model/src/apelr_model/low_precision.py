@@ -41,9 +41,9 @@ class _BF16(nn.Module):
         """bfloat16 [N, D] -> float32 [N, D]."""
         return whole(kept)
 
-    def right_inverse(self, weight: Tensor) -> Tensor:
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor]:
         """float32 [N, D] -> bfloat16 [N, D]."""
-        return weight.bfloat16()
+        return (weight.bfloat16(),)
 
 
 class _Int8(nn.Module):
@@ -72,8 +72,15 @@ def keep_in(form: WeightForm, *modules: nn.Module) -> None:
             raise ValueError("weights are kept in fewer bits already; load the checkpoint again for another form")
         part.requires_grad_(False)
         for name, weight in list(part.named_parameters(recurse=False)):
-            if weight.ndim == 2 and weight.numel() >= SMALLEST and not isinstance(part, nn.Embedding):
+            if _is_matrix(part, name, weight):
                 if weight.dtype != torch.float32:
                     raise ValueError(f"weights are kept in fewer bits from float32, got {weight.dtype}")
                 kept = _BF16() if form == "bf16" else _Int8()
                 parametrize.register_parametrization(part, name, kept, unsafe=True)
+
+
+def _is_matrix(module: nn.Module, name: str, weight: Tensor) -> bool:
+    """Is it a large matrix that vectors are multiplied by?"""
+    return (
+        weight.ndim == 2 and weight.numel() >= SMALLEST and "bias" not in name and not isinstance(module, nn.Embedding)
+    )

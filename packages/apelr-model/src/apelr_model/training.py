@@ -63,11 +63,13 @@ class Trainer:
     def __init__(
         self, model: PlannerLM, optim: OptimConfig, weights: LossWeights, *, world: World | None = None
     ) -> None:
-        """Raises ValueError where the model's device cannot do what `optim` asks for.
+        """Raises ValueError where the model's device cannot do what `optim` asks for, and for weights in fewer bits.
 
         Each process but the first begins a stream of random numbers of its own, for its rows' dropout.
         """
         check_arithmetic(optim, model.device)
+        if model.weight_form is not None:
+            raise ValueError(f"weights kept in {model.weight_form} cannot be trained; load the checkpoint again")
         if optim.compile:
             model.executor.compile_training()
         device = model.device.type
