@@ -97,8 +97,7 @@ def test_the_step_is_used_and_plain_forms_leave_it_unused(uncompiled, monkeypatc
     assert len(read) == 12
 
 
-@pytest.mark.parametrize("name", ["V1, GRU", "V2, grouped heads"])
-@pytest.mark.parametrize("form", [None, "int8"])
+@pytest.mark.parametrize(("name", "form"), [("V1, GRU", None), ("V2, grouped heads", "int8")])
 def test_compiled_decoding_equals_plain_decoding(device, make_model, name, form):
     """Ids, and log-probabilities and beliefs to 1e-5, of one row; weights in few bits are expanded to the same."""
     try:

@@ -295,7 +295,7 @@ def test_compile_and_weights_are_for_the_model(
     apelr: Run, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[PlannerLM] = []
-    monkeypatch.setattr(PlannerLM, "compile_decoding", compiled.append)
+    monkeypatch.setattr(PlannerLM, "compile_decoding", lambda model: compiled.append(model))
     wide = make_checkpoint(config=V2Config(num_plan_states=2, chunk_size=3, token_dim=5, hidden_dim=64))
     arguments = ("sample", "--checkpoint", wide, "--prompt", "a", "--max-new-tokens", "9", "--format", "json")
     plain, same, close = (
