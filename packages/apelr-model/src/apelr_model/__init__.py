@@ -14,6 +14,7 @@ from apelr_model.errors import CheckpointError, ImpossibleObservationError, Lost
 from apelr_model.executor import Executor
 from apelr_model.executor_config import ExecutorConfig, GRUConfig, TransformerConfig
 from apelr_model.filter import FilterResult, filter_sequence
+from apelr_model.fixed_carry import FixedCarry
 from apelr_model.generation import GeneratedToken, generate
 from apelr_model.gold_chunks import GoldChunks, LabelledBatch, read_gold_chunks
 from apelr_model.head_config import DenseHeadConfig, FactorizedHeadConfig
@@ -69,6 +70,7 @@ __all__ = [
     "ExecutorConfig",
     "FactorizedHeadConfig",
     "FilterResult",
+    "FixedCarry",
     "ForecastSkill",
     "FoundCheckpoint",
     "GRUConfig",
