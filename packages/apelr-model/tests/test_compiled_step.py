@@ -12,7 +12,9 @@ from apelr_model import (
     V1Config,
     V2Config,
     check_arithmetic,
+    fixed_carry,
     generate,
+    generation,
     plain_forms,
 )
 from apelr_model import compiled_step as compiled_step_module
@@ -51,6 +53,8 @@ def uncompiled(monkeypatch, make_model):
         kind, sizes = KINDS[name]
         monkeypatch.setattr(compiled_step_module.torch, "compile", lambda function, **_: function)
         monkeypatch.setattr(compiled_step_module, "compiler_fails", lambda _: "")
+        monkeypatch.setattr(fixed_carry, "ROUND_ROOM", 2)
+        monkeypatch.setattr(generation, "STRETCH", 5)  # room is made thrice in 12 tokens
         model = make_model(kind=kind, **{**sizes, **changes})
         model.compile_decoding()
         return model

@@ -69,6 +69,7 @@ class Executor(nn.Module, ABC):
     def fixed_carry(self, carry: Carry, *, batch_size: int, room: int) -> FixedCarry:
         """The carry of `batch_size` sequences in fixed shapes, for `fixed_step` to read up to `room` more ids.
 
+        A carry that has fixed shapes already, whose room is used up, is given more.
         Raises ValueError in an executor that has no such form, which then cannot be compiled for decoding.
         """
         raise ValueError(f"{type(self).__name__} cannot be compiled for decoding: it has no carry in fixed shapes")
@@ -140,11 +141,13 @@ class GRUExecutor(Executor):
         """carry [layers, B, D], or in fixed shapes, rows [N] -> [layers, N, D], or in fixed shapes."""
         return carry.select_rows(rows) if isinstance(carry, FixedCarry) else carry.index_select(1, rows)
 
-    def fixed_carry(self, carry: Tensor, *, batch_size: int, room: int) -> FixedCarry:
+    def fixed_carry(self, carry: Tensor | FixedCarry, *, batch_size: int, room: int) -> FixedCarry:
         """carry [layers, B, D] -> the weights, and one state [B, D] a layer; `room` asks nothing of them.
 
         The weights come along because compiled code cannot look into a `torch.nn.GRU`.
         """
+        if isinstance(carry, FixedCarry):
+            return carry
         names = (f"{part}_l{n}" for n in range(self.gru.num_layers) for part in GRU_PARTS)
         return FixedCarry(tuple(kept_parts(self.gru, name) for name in names), tuple(carry.clone().unbind(0)))
 

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from apelr_model.attention import Sight
 from apelr_model.kv_cache import KVBuffer, KVCache
 
-__all__ = ["FixedCarry", "FixedColumns", "fixed_cache", "fixed_sight"]
+__all__ = ["FixedCarry", "FixedColumns", "fixed_cache", "fixed_sight", "widened"]
 
 ROUND_ROOM = 64
 """Columns are made in multiples of this, so that texts of nearly the same length share a compiled step."""
@@ -53,8 +54,7 @@ def fixed_cache(cache: KVCache, *, batch: int, room: int, shape: tuple[int, int]
     the same in all; its next position [B]; its first column [B]; and keys and values of each layer.
     """
     past = cache.newest(None if window is None else window - 1)
-    needed = past.columns + room
-    capacity = -(-needed // ROUND_ROOM) * ROUND_ROOM if window is None else min(needed, window)
+    capacity = _capacity(past.columns, room, window)
     buffers = []
     for buffer in past.buffers:
         for old in (buffer.keys, buffer.values):
@@ -65,6 +65,20 @@ def fixed_cache(cache: KVCache, *, batch: int, room: int, shape: tuple[int, int]
     first = torch.zeros_like(position) if past.first is None else past.first
     numbers = (torch.full_like(position, past.columns), position, first)
     return FixedCarry((), (*(number.expand(batch).clone() for number in numbers), *buffers))
+
+
+def widened(carry: FixedCarry, *, room: int, window: int | None) -> FixedCarry:
+    """What `fixed_cache` made, with room for `room` more ids. Nothing has been written over yet where it grows."""
+    column, position, first, *buffers = carry.own
+    more = _capacity(int(column[0]), room, window) - buffers[0].shape[2]
+    if more <= 0:
+        return carry
+    return FixedCarry(carry.shared, (column, position, first, *(pad(buffer, (0, 0, 0, more)) for buffer in buffers)))
+
+
+def _capacity(columns: int, room: int, window: int | None) -> int:
+    needed = columns + room
+    return -(-needed // ROUND_ROOM) * ROUND_ROOM if window is None else min(needed, window)
 
 
 def fixed_sight(column: Tensor, first: Tensor, capacity: int) -> Sight:

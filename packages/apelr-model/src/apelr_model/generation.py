@@ -23,6 +23,9 @@ from apelr_model.sampling import SamplingSettings
 
 __all__ = ["GeneratedToken", "generate", "read_prompts"]
 
+STRETCH = 512
+"""Tokens for which a compiled step has room at a time; it looks at all of it for every token."""
+
 
 @overload
 def generate(
@@ -111,7 +114,7 @@ def _generate(
     goes_on: Callable[[int, int], bool],
 ) -> Iterator[GeneratedToken | PlanForecast]:
     model.eval()
-    state = model.begin_decoding(read_prompts(model, prompts, policy=policies[0]), max_new_tokens)
+    state = read_prompts(model, prompts, policy=policies[0])
     pending = torch.tensor([prompt[-1] for prompt in prompts], device=model.device)
     histories = [list(prompt) for prompt in prompts]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -120,7 +123,9 @@ def _generate(
         seen[row, list(prompt)] = True
     rows = list(range(len(prompts)))
     queue = None if lookahead is None else lookahead.queue
-    for _ in range(max_new_tokens):
+    for number in range(max_new_tokens):
+        if number % STRETCH == 0:
+            state = model.begin_decoding(state, min(STRETCH, max_new_tokens - number))
         prediction = model.predict(pending, state, policy=policies[1])
         chosen = draw_next(
             model, prediction, settings, seen, [histories[r] for r in rows], [generators[r] for r in rows]

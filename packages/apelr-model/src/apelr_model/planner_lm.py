@@ -162,14 +162,14 @@ class PlannerLM(nn.Module):
     def compile_decoding(self) -> None:
         """From now on `generate` runs all of a step but the draw as one compiled function: the same values to rounding.
 
-        Each kind of batch (one row, several) is compiled when it first comes, which takes seconds, and longer on a busy
-        machine. `plain_forms` leaves the compiled function unused. Raises ValueError for an executor without a step in
-        fixed shapes, and where PyTorch can compile nothing.
+        Each kind of batch (one row, several, another use of the belief) is compiled when it first comes, which takes
+        seconds; PyTorch gives up after eight. `plain_forms` leaves the compiled function unused. Raises ValueError for
+        an executor without a step in fixed shapes, and where PyTorch can compile nothing.
         """
         self._compiled_step = compiled_step(self.executor, self._expect, self.device)
 
     def begin_decoding(self, state: ModelState, room: int) -> ModelState:
-        """The state for up to `room` calls of `predict`: where they are compiled, one that they write into."""
+        """The state for `room` more calls of `predict`: where they are compiled, one that they write into."""
         if self._compiled_step is None or not fast_forms():
             return state
         carry = self.executor.fixed_carry(state.carry, batch_size=len(state.position), room=room)

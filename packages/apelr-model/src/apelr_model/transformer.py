@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from apelr_model.attention import Attention, Sight, first_seen, sight
 from apelr_model.executor import Carry, Executor
 from apelr_model.executor_config import TransformerConfig
-from apelr_model.fixed_carry import FixedCarry, FixedColumns, fixed_cache, fixed_sight
+from apelr_model.fixed_carry import FixedCarry, FixedColumns, fixed_cache, fixed_sight, widened
 from apelr_model.kv_cache import KVBuffer, KVCache
 from apelr_model.rotary import Rotary, rotary
 from apelr_model.row_product import Projection
@@ -197,8 +197,10 @@ class TransformerExecutor(Executor):
         """A carry of either form, rows [N] -> that of these rows, in that order."""
         return carry.select_rows(rows)
 
-    def fixed_carry(self, carry: KVCache, *, batch_size: int, room: int) -> FixedCarry:
-        """A `KVCache` in fixed shapes: see `fixed_cache`."""
+    def fixed_carry(self, carry: KVCache | FixedCarry, *, batch_size: int, room: int) -> FixedCarry:
+        """A `KVCache` in fixed shapes, or more room in these: see `fixed_cache`."""
+        if isinstance(carry, FixedCarry):
+            return widened(carry, room=room, window=self.config.window)
         heads = self.config.num_kv_heads or self.config.num_heads
         shape = (heads, self.hidden_dim // self.config.num_heads)
         if not carry.columns:  # nothing has been read, so no layer has keys yet
