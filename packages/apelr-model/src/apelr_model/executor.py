@@ -137,9 +137,9 @@ class GRUExecutor(Executor):
         kept = carry.to(after.dtype).index_copy(1, row[is_last], after[:, is_last])
         return hidden.unflatten(0, (batch, steps)), kept
 
-    def select_rows(self, carry: Tensor | FixedCarry, rows: Tensor) -> Tensor | FixedCarry:
-        """carry [layers, B, D], or in fixed shapes, rows [N] -> [layers, N, D], or in fixed shapes."""
-        return carry.select_rows(rows) if isinstance(carry, FixedCarry) else carry.index_select(1, rows)
+    def select_rows(self, carry: Tensor, rows: Tensor) -> Tensor:
+        """carry [layers, B, D], rows [N] -> [layers, N, D]."""
+        return carry.index_select(1, rows)
 
     def fixed_carry(self, carry: Tensor | FixedCarry, *, batch_size: int, room: int) -> FixedCarry:
         """carry [layers, B, D] -> the weights, and one state [B, D] a layer; `room` asks nothing of them.

@@ -89,6 +89,8 @@ class PlannerLM(nn.Module):
     def select_rows(self, state: ModelState, rows: Tensor) -> ModelState:
         """The state of the given rows (integers [N]) of the batch, in that order."""
         plan = PlanState(*(tensor.index_select(0, rows.to(tensor.device)) for tensor in state.plan))
+        if isinstance(state.carry, FixedCarry):
+            return ModelState(state.carry.select_rows(rows), plan)
         return ModelState(self.executor.select_rows(state.carry, rows), plan)
 
     def read(

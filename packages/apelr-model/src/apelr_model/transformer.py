@@ -193,8 +193,8 @@ class TransformerExecutor(Executor):
             return cache
         return cache.newest(window).copied()
 
-    def select_rows(self, carry: KVCache | FixedCarry, rows: Tensor) -> KVCache | FixedCarry:
-        """A carry of either form, rows [N] -> that of these rows, in that order."""
+    def select_rows(self, carry: KVCache, rows: Tensor) -> KVCache:
+        """A `KVCache`, rows [N] -> the cache of these rows, in that order."""
         return carry.select_rows(rows)
 
     def fixed_carry(self, carry: KVCache | FixedCarry, *, batch_size: int, room: int) -> FixedCarry:
