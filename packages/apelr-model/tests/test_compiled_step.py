@@ -119,6 +119,12 @@ def test_compiled_decoding_equals_plain_decoding(device, make_model, name, form)
         equal(found, write(model, PROMPTS[:1]), tolerance=1e-5)
 
 
+def test_each_model_is_compiled_on_its_own_account(uncompiled):
+    """PyTorch gives up after eight compilations of one code object."""
+    first, second = (uncompiled("V1, GRU")._compiled_step for _ in range(2))
+    assert first.__code__ is not second.__code__
+
+
 def test_an_executor_without_fixed_shapes_is_refused(make_model):
     model = make_model()
     model.executor.fixed_carry = super(type(model.executor), model.executor).fixed_carry
