@@ -68,6 +68,7 @@ PUBLIC = [
     "ExecutorConfig",
     "FactorizedHeadConfig",
     "FilterResult",
+    "FixedCarry",
     "ForecastSkill",
     "FoundCheckpoint",
     "GRUConfig",

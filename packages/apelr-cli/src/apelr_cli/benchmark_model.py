@@ -64,9 +64,10 @@ def benchmark_model(
     tokens = int(batch.lengths.sum())
     costs = count_costs(model, train.seq_len)
     products = products_of(model, tokens, train.dtype)
+    exact = products_of(model, tokens)  # an evaluation computes in float32
     reads = [MemoryRead(size, device=model.device) for size in (LARGE_READ, decoding_bytes(model))]
     works: dict[str, Work] = {
-        **{product.name: product for product in products},
+        **{product.name: product for product in (*products, *exact)},
         **{read.name: read for read in reads},
         "training": training_steps(model, train, train.weights, batch),
         "evaluation": evaluation(model, batch),
@@ -82,8 +83,10 @@ def benchmark_model(
         times,
         tokens=tokens,
         flops=tokens * training_flops(costs),
+        evaluation_flops=tokens * sum(costs.flops_per_token.values()),
         weights=decoding_bytes(model),
         products={product.name: product.flops for product in products},
+        exact={product.name: product.flops for product in exact},
         reads={read.name: read.bytes for read in reads},
     )
     flops_ratio = None
@@ -98,7 +101,15 @@ def benchmark_model(
 
 
 def _figures(
-    times: Times, *, tokens: int, flops: float, weights: int, products: dict[str, float], reads: dict[str, float]
+    times: Times,
+    *,
+    tokens: int,
+    flops: float,
+    evaluation_flops: float,
+    weights: int,
+    products: dict[str, float],
+    exact: dict[str, float],
+    reads: dict[str, float],
 ) -> dict[str, Figure | None]:
     one, many = "decoding 1", f"decoding {MANY_ROWS}"
     planned = "planner" in times.seconds
@@ -110,6 +121,7 @@ def _figures(
         "training_ratio_to_transformer_lm": times.ratio("training", "control") if planned else None,
         "planner_share_of_training": times.ratio("planner", "training") if planned else None,
         "evaluation_tokens_per_second": times.rate("evaluation", tokens),
+        "evaluation_share_of_matrix_product_rate": times.share_of_rate("evaluation", evaluation_flops, exact),
         "decoding_tokens_per_second": times.rate(one, DECODED),
         "decoding_share_of_bandwidth_bound": times.share_of_rate(one, DECODED * weights, reads),
         "batch_decoding_tokens_per_second": times.rate(many, MANY_ROWS * DECODED),

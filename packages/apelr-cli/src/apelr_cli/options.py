@@ -16,6 +16,7 @@ __all__ = [
     "set_option",
     "tokenizer_option",
     "unexpected_option",
+    "weights_option",
 ]
 
 
@@ -49,6 +50,13 @@ device_option = click.option(
     show_default=True,
     help="Where to compute; auto takes what there is.",
 )
+
+
+def weights_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--weights fp32|bf16|int8`, with the command's own words on what it is good for."""
+    return click.option(
+        "--weights", type=click.Choice(["fp32", "bf16", "int8"]), default="fp32", show_default=True, help=help_text
+    )
 
 
 def _in_a_folder(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:

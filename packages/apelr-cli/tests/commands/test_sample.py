@@ -17,7 +17,7 @@ from click.testing import Result
 
 from apelr_cli.commands.sample import sample
 from apelr_cli.loading import load_model
-from apelr_model import SamplingSettings, V2Config, forecast
+from apelr_model import PlannerLM, SamplingSettings, V2Config, forecast
 from apelr_tokenizers import Tokenizer
 
 Run = Callable[..., Result]
@@ -288,6 +288,24 @@ def test_a_terminal_without_a_prompt_is_a_usage_error(start_apelr: Start, make_c
     assert b"no prompt: give --prompt TEXT or --prompt-file FILE, or pipe text into standard input" in err
 
 
+# Speed
+
+
+def test_compile_and_weights_are_for_the_model(
+    apelr: Run, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[PlannerLM] = []
+    monkeypatch.setattr(PlannerLM, "compile_decoding", lambda model: compiled.append(model))
+    wide = make_checkpoint(config=V2Config(num_plan_states=2, chunk_size=3, token_dim=5, hidden_dim=64))
+    arguments = ("sample", "--checkpoint", wide, "--prompt", "a", "--max-new-tokens", "9", "--format", "json")
+    plain, same, close = (
+        records(apelr(*arguments, *options)) for options in ((), ("--compile",), ("--compile", "--weights", "bf16"))
+    )
+    assert plain == same
+    assert plain != close
+    assert [model.weight_form for model in compiled] == [None, "bf16"]
+
+
 # Errors
 
 
@@ -311,6 +329,8 @@ def test_a_terminal_without_a_prompt_is_a_usage_error(start_apelr: Start, make_c
         (("--prompt", "a", "--lookahead-steps", "-1"), "-1 is not in the range"),
         (("--prompt", "a", "--seed", "-1"), "-1 is not in the range"),
         (("--prompt", "a", "--device", "tpu"), "'tpu' is not one of"),
+        (("--prompt", "a", "--weights", "int4"), "'int4' is not one of"),
+        (("--prompt", "a", "--weights", "int8"), "--weights int8 needs --compile"),
         (("--prompt", "a", "--format", "xml"), "'xml' is not one of"),
     ],
 )
@@ -436,4 +456,5 @@ def test_the_options_are_those_of_the_interface() -> None:
         *("--num-samples", "--device", "--format", "--tokenizer", "--allow-unexpected", "--async-lookahead"),
         *("--force-state", "--freeze-planner", "--planner-mode", "--planner-temperature", "--no-token-filtering"),
         *("--lookahead-horizon", "--lookahead-feedback-scale", "--show-plan", "--color", "--interactive"),
+        *("--compile", "--weights"),
     }

@@ -14,12 +14,14 @@ from apelr_model.errors import CheckpointError, ImpossibleObservationError, Lost
 from apelr_model.executor import Executor
 from apelr_model.executor_config import ExecutorConfig, GRUConfig, TransformerConfig
 from apelr_model.filter import FilterResult, filter_sequence
+from apelr_model.fixed_carry import FixedCarry
 from apelr_model.generation import GeneratedToken, generate
 from apelr_model.gold_chunks import GoldChunks, LabelledBatch, read_gold_chunks
 from apelr_model.head_config import DenseHeadConfig, FactorizedHeadConfig
 from apelr_model.likelihood import MeanNLL, mean_nll
 from apelr_model.lookahead import PlanForecast
 from apelr_model.lookahead_skill import ForecastSkill, LookaheadSkill, lookahead_skill
+from apelr_model.model_state import ModelState
 from apelr_model.newest_checkpoint import FoundCheckpoint, load_newest_checkpoint
 from apelr_model.plain_forms import plain_forms
 from apelr_model.plan_matching import (
@@ -40,7 +42,7 @@ from apelr_model.plan_recovery import (
 )
 from apelr_model.plan_splits import PlanSplit
 from apelr_model.planner_diagnostics import PlannerDiagnostics, PlanStateDiagnostics, planner_diagnostics
-from apelr_model.planner_lm import ModelState, PlannerLM
+from apelr_model.planner_lm import PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.policy_check import policy_fields
 from apelr_model.portable import checkpoint_from_parts, describe_checkpoint, portable_tensors
@@ -72,6 +74,7 @@ __all__ = [
     "ExecutorConfig",
     "FactorizedHeadConfig",
     "FilterResult",
+    "FixedCarry",
     "ForecastSkill",
     "FoundCheckpoint",
     "GRUConfig",

@@ -17,11 +17,15 @@ from apelr_model.generation_step import (
     reported_belief,
 )
 from apelr_model.lookahead import PlanForecast
-from apelr_model.planner_lm import ModelState, PlannerLM, Reading
+from apelr_model.model_state import ModelState, Reading
+from apelr_model.planner_lm import PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.sampling import SamplingSettings
 
 __all__ = ["GeneratedToken", "check_ids", "generate", "impossible_rows", "read_prompts"]
+
+STRETCH = 512
+"""Tokens for which a compiled step has room at a time; it looks at all of it for every token."""
 
 
 @overload
@@ -120,7 +124,9 @@ def _generate(
         seen[row, list(prompt)] = True
     rows = list(range(len(prompts)))
     queue = None if lookahead is None else lookahead.queue
-    for _ in range(max_new_tokens):
+    for number in range(max_new_tokens):
+        if number % STRETCH == 0:
+            state = model.begin_decoding(state, min(STRETCH, max_new_tokens - number))
         prediction = model.predict(pending, state, policy=policies[1])
         chosen = draw_next(
             model, prediction, settings, seen, [histories[r] for r in rows], [generators[r] for r in rows]

@@ -17,7 +17,8 @@ from apelr_model.generation_step import (
     reported_belief,
 )
 from apelr_model.lookahead import PlanForecast
-from apelr_model.planner_lm import ModelState, PlannerLM
+from apelr_model.model_state import ModelState
+from apelr_model.planner_lm import PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.sampling import SamplingSettings
 

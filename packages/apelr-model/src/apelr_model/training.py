@@ -49,14 +49,16 @@ class Trainer:
         world: World | None = None,
         sharded: bool = False,
     ) -> None:
-        """Raises ValueError where the model's device, or `sharded` parameters, cannot do what `optim` asks for.
+        """Raises ValueError where the model's device, or `sharded` parameters, cannot do what `optim` asks for, and
+        for weights in fewer bits.
 
         With `sharded` the processes divide parameters, gradients and moments between them: `model` is no longer of use
-        by itself then (`whole_model`). One process alone divides nothing.
-
-        Each process but the first begins a stream of random numbers of its own, for its rows' dropout.
+        by itself then (`whole_model`). One process alone divides nothing. Each process but the first begins a stream of
+        random numbers of its own, for its rows' dropout.
         """
         check_arithmetic(optim, model.device)
+        if model.weight_form is not None:
+            raise ValueError(f"weights kept in {model.weight_form} cannot be trained; load the checkpoint again")
         if optim.compile:
             model.executor.compile_training()
         device = model.device.type

@@ -1,7 +1,7 @@
 """`apelr sample`: continue a prompt."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -13,6 +13,7 @@ from apelr_cli.options import (
     format_option,
     tokenizer_option,
     unexpected_option,
+    weights_option,
 )
 from apelr_cli.plan_options import plan_options
 
@@ -90,6 +91,14 @@ SEEDS = click.IntRange(0, 2**63 - 1)
     show_default=True,
     help="Samples to draw, in one batch; each is what it would be alone.",
 )
+@click.option(
+    "--compile/--no-compile",
+    "compiled",
+    default=False,
+    show_default=True,
+    help="Run each step as compiled code: the same text but for rounding, after seconds of compiling.",
+)
+@weights_option("Keep the weights in fewer bits, which --compile then reads faster; bf16 and int8 need it.")
 @device_option
 @format_option("text streams prompt and continuation; json prints one line for each sample.")
 def sample(
@@ -107,6 +116,8 @@ def sample(
     plan: dict[str, Any],
     seed: int,
     num_samples: int,
+    compiled: bool,
+    weights: Literal["fp32", "bf16", "int8"],
     device: str,
     form: str,
     **sampling: float | None,
@@ -120,6 +131,8 @@ def sample(
     if not all(stops):
         raise click.BadParameter("a stop text must not be empty", param_hint="--stop")
     display.check(form, num_samples)
+    if weights != "fp32" and not compiled:
+        raise click.UsageError(f"--weights {weights} needs --compile: without it, fewer bits take more time")
     from apelr_cli.loading import load_model
     from apelr_cli.plan_choice import check_has_chain, choose_lookahead, choose_policy
     from apelr_cli.sample_display import show_conversation, show_samples
@@ -127,7 +140,9 @@ def sample(
 
     settings = sampling_settings(sampling)
     text = _prompt_text(prompt, prompt_file, needed=not display.interactive)
-    loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected)
+    loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected, weights=weights)
+    if compiled:
+        loaded.model.compile_decoding()
     if display.show_plan:
         check_has_chain(loaded.model, "--show-plan")
     request = SampleRequest(
