@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import os
 import re
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["tests", "harness", "lint", "types", "docs"]
+nox.options.sessions = ["tests", "harness", "transformers", "lint", "types", "docs"]
 nox.options.default_venv_backend = "none"  # `environment` below makes them, so that sessions can share one
 
 ROOT = Path(__file__).resolve().parent
@@ -24,6 +25,8 @@ REQUIRED: dict[str, list[str]] = {}  # the names that each package declares
 for project_file in sorted(ROOT.glob("packages/*/pyproject.toml")):
     project = tomllib.loads(project_file.read_text(encoding="utf-8"))["project"]
     REQUIRED[project["name"]] = [re.match(r"[\w.-]+", line).group() for line in project["dependencies"]]
+# One worker a core, and one thread a worker: threads that wait for a busy core slow torch down tenfold.
+WORKERS = ["-n", "auto", "--dist", "worksteal"]
 ASK_TORCH = "import torch; print('cuda' if torch.cuda.is_available() else f'torch {torch.__version__}')"
 
 
@@ -37,10 +40,15 @@ PACKAGES = with_siblings(*REQUIRED)
 
 
 def run_python(session: nox.Session, folder: Path, *arguments: str, silent: bool = False, **more: str) -> str:
-    """Run Python in the environment at `folder`, hidden from any other that is active or on PYTHONPATH."""
+    """Run Python in the environment at `folder`, hidden from any other that is active or on PYTHONPATH.
+
+    Bytecode is kept in that folder, also where PYTHONDONTWRITEBYTECODE is set: tests start many processes, and without
+    it each of them compiles torch's sources anew, 2.5 s of processor time to import torch and 6 s to train.
+    """
     binaries = folder / ("Scripts" if os.name == "nt" else "bin")
     path = os.pathsep.join([str(binaries), os.environ["PATH"]])
     variables = {"PATH": path, "VIRTUAL_ENV": str(folder), "PYTHONPATH": None, **more}
+    variables |= {"PYTHONDONTWRITEBYTECODE": None, "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
     return str(session.run(str(binaries / "python"), *arguments, env=variables, external=True, silent=silent))
 
 
@@ -71,10 +79,10 @@ def environment_together(session: nox.Session) -> Path:
     return environment(session, "together", PACKAGES, "-r", str(REQUIREMENTS))
 
 
-def environment_alone(session: nox.Session, package: str, *, name: str = "", extras: str = "test") -> Path:
+def environment_alone(session: nox.Session, package: str, *more: str, name: str = "", extras: str = "test") -> Path:
     packages = with_siblings(package)
     editable = [part for each in packages for part in ("-e", f"packages/{each}")]
-    return environment(session, name or package, packages, *editable[:-1], f"{editable[-1]}[{extras}]")
+    return environment(session, name or package, packages, *editable[:-1], f"{editable[-1]}[{extras}]", *more)
 
 
 def pytest(session: nox.Session, folder: Path, packages: list[str], *arguments: str, **more: str) -> None:
@@ -114,9 +122,7 @@ def tests(session: nox.Session, scope: str) -> None:
         # What a declared dependency brings along can be imported undeclared: only reading the imports tells.
         own = [f".ci/repository_test.py::test_imports_are_declared[{part}-{scope}]" for part in ("src", "tests")]
     if chosen.device != "cuda":
-        # One worker a core, and one thread a worker: threads that wait for a busy core slow torch down tenfold.
-        workers = ["-n", "auto", "--dist", "worksteal"]
-        pytest(session, folder, packages, *own, *workers, *arguments, OMP_NUM_THREADS="1")
+        pytest(session, folder, packages, *own, *WORKERS, *arguments, OMP_NUM_THREADS="1")
     if chosen.device != "cpu":
         pytest_on_cuda(session, folder, packages, *arguments)
 
@@ -130,6 +136,22 @@ def harness(session: nox.Session) -> None:
 
 
 @nox.session
+def transformers(session: nox.Session) -> None:
+    """Our models and tokenizers in transformers, and its models in ours, with the extra; elsewhere it is skipped.
+
+    The page about it runs here too. accelerate is what Trainer and the harness's own model ask for.
+    """
+    others = ["accelerate", "markdown-it-py"]
+    extras = "lm-eval,transformers,test"
+    folder = environment_alone(session, "apelr-cli", *others, name="transformers", extras=extras)
+    tests = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("packages/*/tests/hf"))]
+    more = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    pytest(session, folder, [], *tests, "-n", "auto", "--dist", "worksteal", *session.posargs, **more)
+    pytest(session, folder, [], "packages/apelr-model/tests/test_executor.py", "-k", "pretrained", **more)
+    pytest(session, folder, [], ".ci/docs_test.py", "-k", "transformers.md", **more)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Ruff's rules and format, and the rules of this repository: borders, declared dependencies, sizes."""
     folder = environment(session, "lint", [], "ruff", "pytest")
@@ -140,15 +162,32 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict static types of the packages' sources."""
-    sources = [f"packages/{name}/src" for name in PACKAGES]
+    """Strict static types of the packages' sources, and of the examples."""
+    sources = [*(f"packages/{name}/src" for name in PACKAGES), "packages/apelr-model/examples"]
     run_python(session, environment_together(session), "-m", "mypy", *session.posargs, *sources)
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Links, code blocks and commands of the Markdown pages."""
-    pytest(session, environment_together(session), [], ".ci/docs_test.py", ".ci/readme_test.py", *session.posargs)
+    """Links, code blocks and commands of the Markdown pages, the API reference, and what helps contributors."""
+    own = [f".ci/{name}_test.py" for name in ("docs", "readme", "api", "contributing")]
+    pytest(session, environment_together(session), [], *own, *WORKERS, *session.posargs, OMP_NUM_THREADS="1")
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Pages of runs, made here, in a real Chromium that is told to reach no network; without one it is skipped.
+
+    Screenshots go to runs/browser. `APELR_BROWSER_RUN=FOLDER` shows a run of one's own in place of a tiny one.
+    """
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        session.skip("there is no Chromium on this machine: apt-get install chromium, or the like")
+    folder = environment(session, "browser", [], "playwright", "pytest")
+    pages = ROOT / "runs" / "browser"
+    run_python(session, environment_together(session), ".ci/browser/pages.py", str(pages), OMP_NUM_THREADS="1")
+    seen = {"APELR_BROWSER_PAGES": str(pages), "APELR_CHROMIUM": chromium}
+    run_python(session, folder, "-m", "pytest", ".ci/browser", *session.posargs, **seen)
 
 
 @nox.session

@@ -11,6 +11,7 @@ import torch
 FOLDER = Path(__file__).resolve().parent / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
+import cuda  # noqa: E402
 import growth  # noqa: E402
 import measured  # noqa: E402
 import plot  # noqa: E402
@@ -103,6 +104,21 @@ def test_the_sizes_are_those_of_the_page():
     assert (models["V1"].fusion_dim, models["V2 dense"].num_plan_states, models["V2 dense"].chunk_size) == (384, 8, 16)
 
 
+def test_the_models_of_the_card_have_about_150_million_parameters():
+    with torch.device("meta"):
+        sizes = {name: subjects.count(cuda.make(name)) for name in cuda.CONFIGS}
+    assert sizes[cuda.CONTROL] == pytest.approx(150e6, rel=0.02)
+    assert sizes[cuda.FACTORIZED] == pytest.approx(sizes[cuda.CONTROL], rel=0.01)
+
+
+def test_without_a_card_the_group_refuses_in_one_line():
+    run = measured.Run(1, "wall", torch.device("cpu"))
+    with pytest.raises(
+        SystemExit, match=r"^the group cuda needs a CUDA device, got cpu: name it where there is a card$"
+    ):
+        next(cuda.rows(run))
+
+
 def group(**changes):
     machine = {"processor": None, "system": "Linux x", "flags": None, "cores": 2, "memory_gib": None}
     machine |= {"threads": 1, "torch": "2", "device": "cpu"}
@@ -149,4 +165,4 @@ def test_every_group_is_a_module_with_a_line_and_rows():
     names = {path.stem for path in FOLDER.glob("*.py")}
     groups = {name for name in names if "def rows(run: Run)" in (FOLDER / f"{name}.py").read_text(encoding="utf-8")}
     assert all(f'"{name}"' in source for name in groups)
-    assert len(groups) == 11
+    assert len(groups) == 12

@@ -1,5 +1,6 @@
 """The storms in small: that they find what they look for, and that a few inputs bring nothing to light."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,8 +11,11 @@ FOLDER = Path(__file__).resolve().parent / "chaos"
 sys.path.insert(0, str(FOLDER))
 
 import disk  # noqa: E402
+import full_disk  # noqa: E402
 import fuzzing  # noqa: E402
+import killed_processes  # noqa: E402
 import kills  # noqa: E402
+import soak  # noqa: E402
 from stormed_runs import CONFIGS, FaultyRuns, subjects  # noqa: E402
 
 from apelr_model import CheckpointError  # noqa: E402
@@ -26,7 +30,7 @@ def apelr():
 @pytest.fixture(scope="module")
 def subject(apelr, tmp_path_factory):
     """The config with the most on it: sampled plans, beliefs carried on, a token cache, workers."""
-    name = "V2: sampled plans, beliefs carried on, a token cache, workers"
+    name = next(name for name in CONFIGS if name.startswith("V2"))
     (found,) = subjects(apelr, tmp_path_factory.mktemp("chaos"), {name: CONFIGS[name]})
     return found
 
@@ -51,6 +55,33 @@ def test_a_lost_checkpoint_is_noticed(apelr, subject):
         kills.check_whole(run, "here", saved=True)
     with pytest.raises(SystemExit, match="here: a checkpoint is lost or damaged"):
         kills.check_whole(run / "nowhere", "here", saved=True)
+
+
+def test_one_of_two_processes_is_killed_and_the_end_is_equal_bit_for_bit(tmp_path):
+    killed_processes.difference(tmp_path, 8, [(5, 1)])
+
+
+def test_a_real_full_disk(apelr, subject):
+    if os.geteuid():
+        pytest.skip("only root may mount a small file system")
+    assert full_disk.filled(apelr, subject, full_disk.pages_of(subject) // 2)
+
+
+def test_a_run_holds_no_more_at_its_end():
+    (line,) = soak.soak(100)
+    assert line.startswith("100 steps with 50 saves, 49 evaluations, 49 previews: memory ")
+
+
+@pytest.mark.parametrize("name", ["memory", "files", "threads"])
+def test_a_run_that_holds_more_and_more_is_noticed(monkeypatch, name):
+    counts = dict.fromkeys(("saves", "evaluations", "previews"), 1)
+    looks = [{"memory": 1000, "files": 9, "threads": 3, **counts} for _ in range(soak.SAMPLES)]
+    monkeypatch.setattr(soak, "observed", lambda folder, steps: looks)
+    (line,) = soak.soak(200)
+    assert line.endswith("(+0.00%); files 9, then 9; threads 3, then 3")
+    looks[-1][name] += 1000
+    with pytest.raises(SystemExit, match="it holds more at its end than it did"):
+        list(soak.soak(200))
 
 
 def test_what_is_not_one_line_is_noticed():

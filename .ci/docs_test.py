@@ -2,7 +2,7 @@
 
 Python blocks of a page run in order, in one namespace and one temporary folder. A shell block whose fence
 reads `bash run` or `console run` runs there too; in the others each `apelr` line is put to the command's
-parser. Pages on the network are not visited.
+parser. A page with the comment `<!-- needs NAME -->` runs where that module is. Pages on the network are not visited.
 """
 
 import functools
@@ -28,12 +28,12 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parent.parent
-PATTERNS = ["*.md", "docs/**/*.md", "configs/*.md", "runs/README.md", "packages/*/README.md"]
+PATTERNS = ["*.md", "docs/**/*.md", "configs/*.md", "runs/README.md", "packages/*/README.md", ".github/*.md"]
 PAGES = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
 SHELLS = {"bash", "console", "powershell"}
 PARSERS = {"json": json.loads, "yaml": yaml.safe_load, "toml": tomllib.loads}
 UNCHECKED = {"text", "mermaid"}
-SECONDS = 300
+SECONDS = 900
 NOX_SESSIONS = set(re.findall(r"@nox\.session\n(?:@.*\n)*def (\w+)", (ROOT / "noxfile.py").read_text(encoding="utf-8")))
 
 each_page = pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES])
@@ -95,6 +95,8 @@ def test_links_resolve(page: Path) -> None:
 
 @each_page
 def test_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for needed in re.findall(r"<!-- needs (\w+) -->", page.read_text(encoding="utf-8")):
+        pytest.importorskip(needed, reason=f"its extra, with {needed}, is not installed")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

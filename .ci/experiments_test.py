@@ -5,7 +5,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 FOLDER = Path(__file__).resolve().parent / "experiments"
@@ -99,11 +98,6 @@ def test_the_true_model_s_figures_are_those_of_its_exact_filter(tmp_path):
     right = source.tables.filter(stream.symbols).log_beliefs.argmax(1) == stream.plans
     assert right.mean() > 0.9
     assert nmi > 0.9
-
-
-def test_a_chunk_has_the_beat_of_most_of_its_tokens():
-    labels = np.array([[0, 0, 1, -1], [2, 1, 1, -1], [-1, -1, -1, -1], [1, 0, -1, -1]])
-    assert storyworld._majority(labels, 3).tolist() == [0, 1, -1, 0]
 
 
 def test_runs_lie_by_name_and_seed():

@@ -1,5 +1,6 @@
-"""decoding: one row against what memory allows, many rows, prompts of different lengths, generate of transformers"""
+"""decoding: one row, plain and compiled, against what memory allows, many rows, and generate of transformers"""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,11 +10,13 @@ from measured import Row, Run, at_least, at_most
 
 from apelr_cli.benchmark_costs import decoding_bytes
 from apelr_cli.benchmark_limits import LARGE_READ, MemoryRead
-from apelr_cli.benchmark_timing import Work
+from apelr_cli.benchmark_timing import Times, Work
 from apelr_cli.benchmark_works import decoding
 
 TOKENS, MANY, PROMPT = 16, 32, 128
 TARGETED = "V2 dense"
+FORMS = ("fp32", "bf16", "int8")
+"""What the weights are kept in, in compiled steps of one row."""
 
 
 def rows(run: Run) -> Iterator[Row]:
@@ -35,7 +38,7 @@ def rows(run: Run) -> Iterator[Row]:
 def own_rows(run: Run, models: dict[str, Any], equal: dict[str, Any]) -> Iterator[Row]:
     """Each model's rows; `equal` are Llamas with as many parameters."""
     works: dict[str, Work] = {}
-    reads = {}
+    reads: dict[Any, list[MemoryRead]] = {}
     for name, model in models.items():
         reads[name] = [MemoryRead(size, device=run.device) for size in (LARGE_READ, decoding_bytes(model))]
         works |= {read.name: read for read in reads[name]}
@@ -45,6 +48,11 @@ def own_rows(run: Run, models: dict[str, Any], equal: dict[str, Any]) -> Iterato
             works[f"{name}, prompts"] = decoding(model, MANY, TOKENS, prompts=[[1] * PROMPT] * MANY)
             ragged = [[1] * (1 + (PROMPT - 1) * row // (MANY - 1)) for row in range(MANY)]
             works[f"{name}, ragged prompts"] = decoding(model, MANY, TOKENS, prompts=ragged)
+        for form in FORMS:
+            kept = compiled(model, form)
+            reads[name, form] = [MemoryRead(size, device=run.device) for size in (LARGE_READ, decoding_bytes(kept))]
+            works |= {read.name: read for read in reads[name, form]}
+            works[f"{name}, 1 row, compiled, {form}"] = decoding(kept, 1, TOKENS)
     for name, model in equal.items():
         works[f"Llama like {name}, 1 row"] = llama_generate(model, 1)
         works[f"Llama like {name}, {MANY} rows"] = llama_generate(model, MANY)
@@ -61,6 +69,7 @@ def own_rows(run: Run, models: dict[str, Any], equal: dict[str, Any]) -> Iterato
             title = f"{name}, {MANY} prompts of 1 to {PROMPT} ids beside {PROMPT} ids each"
             uneven = times.ratio(f"{name}, ragged prompts", f"{name}, prompts")
             yield Row(title, uneven, "x", at_most(1.05))
+        yield from compiled_rows(times, name, reads, f"Llama like {name}, 1 row" if name in equal else None)
     for name in equal:
         for count, target in ((1, at_least(3)), (MANY, None)):
             rows_of = "1 row" if count == 1 else f"{count} rows"
@@ -69,6 +78,32 @@ def own_rows(run: Run, models: dict[str, Any], equal: dict[str, Any]) -> Iterato
             yield Row(title, ratio, "x", target)
             rate = times.rate(f"Llama like {name}, {rows_of}", TOKENS * count)
             yield Row(f"Llama like {name}, {rows_of}: tokens a second", rate, "/s")
+
+
+def compiled(model: Any, form: str) -> Any:
+    """A copy whose steps are compiled and whose weights are kept in a form."""
+    copied = copy.deepcopy(model)
+    if form != "fp32":
+        copied.keep_weights(form)
+    copied.compile_decoding()
+    return copied
+
+
+def compiled_rows(times: Times, name: str, reads: dict[Any, Any], llama: str | None) -> Iterator[Row]:
+    """Compiled steps of a model, in every form of its weights, beside its plain ones and beside a Llama's."""
+    one = f"{name}, 1 row"
+    for form in FORMS:
+        title = f"{one}, compiled, {form}"
+        limits = {read.name: read.bytes for read in reads[name, form]}
+        own = limits[reads[name, form][1].name]
+        yield Row(
+            f"{title}: of what memory allows", times.share_of_rate(title, TOKENS * own, limits), "%", at_least(0.7)
+        )
+        yield Row(f"{title}: tokens a second", times.rate(title, TOKENS), "/s")
+        yield Row(f"{title}: times as fast as plain steps", times.ratio(one, title))
+        if llama is not None:
+            beside = f"{title}, beside generate of transformers (as many parameters): times as fast"
+            yield Row(beside, times.ratio(llama, title), "x", at_least(3))
 
 
 def llama_generate(model: Any, count: int) -> Work:

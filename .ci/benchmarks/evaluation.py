@@ -6,8 +6,9 @@ import subjects
 import torch
 from measured import Row, Run, at_most
 
+from apelr_cli.benchmark_limits import products_of
 from apelr_cli.benchmark_works import evaluation, random_batch
-from apelr_model import score
+from apelr_model import count_costs, score
 
 PAIRS = {"V2 dense": "mixture_of_softmaxes", "V2 factorized": "transformer_lm"}
 SCORED = 1024
@@ -25,11 +26,15 @@ def rows(run: Run) -> Iterator[Row]:
             f"scoring, {executor}: {name}": (lambda model=model, ids=ids: score(model, ids))
             for name, model in models.items()
         }
-        times = run.time(works)
-        for kind, tokens in (("evaluation", count * targets), ("scoring", SCORED)):
+        products = products_of(models["V2 dense"], count * targets)
+        limits = {product.name: product.flops for product in products}
+        times = run.time({**works, **{product.name: product for product in products}})
+        for kind, tokens, context in (("evaluation", count * targets, targets), ("scoring", SCORED, SCORED)):
             for own, other in PAIRS.items():
                 title = f"{kind}, {executor}: {own}"
                 yield Row(
                     f"{title} beside {other}", times.ratio(title, f"{kind}, {executor}: {other}"), "x", at_most(1.2)
                 )
                 yield Row(f"{title}, targets a second", times.rate(title, tokens), "/s")
+                flops = tokens * sum(count_costs(models[own], context).flops_per_token.values())
+                yield Row(f"{title}, of the matrix-product rate", times.share_of_rate(title, flops, limits), "%")

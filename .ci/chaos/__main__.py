@@ -8,13 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 
 from disk import faults
+from full_disk import fillings
 from fuzzing import READERS, fuzz
+from killed_processes import killed_processes
 from kills import kills
+from soak import soak
 
 STORMS: dict[str, Callable[[argparse.Namespace], Iterator[str]]] = {
     "kills": lambda chosen: kills(chosen.points, chosen.seed),
+    "processes": lambda chosen: killed_processes(chosen.points, chosen.seed),
     "disk": lambda chosen: faults(chosen.points, chosen.seed),
+    "full": lambda chosen: fillings(chosen.points, chosen.seed),
     "fuzz": lambda chosen: fuzz(chosen.reader or [*READERS], chosen.inputs, chosen.seed),
+    "soak": lambda chosen: soak(chosen.steps),
 }
 
 
@@ -25,6 +31,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=60, help="kills of each kind, and faults for each error")
     parser.add_argument("--inputs", type=int, default=10_000, help="inputs for each reader")
     parser.add_argument("--reader", action="append", choices=READERS, help="a reader that is fuzzed (default: all)")
+    parser.add_argument("--steps", type=int, default=20_000, help="steps of the long run")
     parser.add_argument("--seed", type=int, default=0, help="chooses points, times and inputs")
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - STORMS.keys():
@@ -32,8 +39,8 @@ def main() -> None:
     for name in chosen.names or STORMS:
         began = time.monotonic()
         for line in STORMS[name](chosen):
-            print(f"{name:<6} {line}", flush=True)
-        print(f"{name:<6} took {time.monotonic() - began:.0f} s", flush=True)
+            print(f"{name:<9} {line}", flush=True)
+        print(f"{name:<9} took {time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

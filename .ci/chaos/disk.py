@@ -43,7 +43,7 @@ def at_change(apelr: FaultyRuns, subject: Subject, number: int, error: str) -> b
         if wrong := subject.difference(run):
             raise SystemExit(f"{where}: it went unnoticed, and the end is another one: {wrong}")
         return False
-    if failed["code"] != 1 or not is_one_line(lines, error):
+    if failed["code"] != 1 or not is_one_line(lines, error) or str(subject.folder) not in lines[-1]:
         raise SystemExit(f"{where}: {failed}")
     left_over = [path for path in run.rglob("*") if path.name.endswith(".tmp")]
     if left_over and change[0] != "remove":  # what cannot be removed stays

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import hashlib
 import io
 import json
 import resource
@@ -18,12 +19,24 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from apelr_cli.config_reader import ConfigError, load_run_config
+from apelr_cli.run_folder import RunError, RunFolder
 from apelr_data import DataConfig, DataError, TokenCache, open_corpus
 from apelr_data.checked_json import checksum
-from apelr_model import Checkpoint, CheckpointError, V1Config, build_model, load_checkpoint, write_checkpoint
+from apelr_model import (
+    Checkpoint,
+    CheckpointError,
+    V1Config,
+    World,
+    build_model,
+    load_checkpoint,
+    save_checkpoint,
+    write_checkpoint,
+)
 from apelr_tokenizers import TokenizerConfig, TokenizerError, fit_tokenizer, tokenizer_from_text
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+GOLDEN = ROOT / "packages" / "apelr-model" / "tests" / "golden"
 SECONDS = 10
 """What one input may take."""
 MEBIBYTES = 1024
@@ -114,6 +127,75 @@ def checkpoints(folder: Path) -> Read:
     return read
 
 
+def prototypes(folder: Path) -> Read:
+    """Files of the prototype, V1 and V2: whole archives that hold anything at any key."""
+    path = folder / "checkpoint.pt"
+    files = sorted(GOLDEN.glob("prototype-*.pt"))
+    valid = [torch.load(file, weights_only=True) for file in files]
+    load_checkpoint(files[0])  # as above
+
+    def read(data: Any) -> None:
+        file = io.BytesIO()
+        torch.save(changed(data, data.draw(st.sampled_from(valid))), file)
+        path.write_bytes(file.getvalue())
+        with contextlib.suppress(CheckpointError):
+            load_checkpoint(path, allow_unexpected=data.draw(st.booleans()))
+
+    return read
+
+
+def metrics(folder: Path) -> Read:
+    """The metrics of a run that is taken up: spliced text, and values of any kind at any key of a line."""
+    lines: list[dict[str, Any]] = [
+        {"kind": "train", "step": 1, "loss": 3.5, "usage": [0.5, 0.5]},
+        {"kind": "validation", "step": 2, "nll": 3.25},
+        {"kind": "preview", "step": 2, "text": "The é"},
+    ]
+    valid = "".join(json.dumps(line) + "\n" for line in lines)
+    run = RunFolder(folder)
+
+    def read(data: Any) -> None:
+        text = spliced(data, valid)
+        if data.draw(st.booleans()):
+            text = "".join(json.dumps(line) + "\n" for line in changed(data, lines))
+        (folder / "metrics.jsonl").write_text(text, encoding="utf-8", errors="surrogatepass")
+        with contextlib.suppress(RunError):
+            run.forget_metrics_after(1)
+
+    return read
+
+
+def shards(folder: Path) -> Read:
+    """A sharded checkpoint's manifest and file: bytes changed, and values of any kind at any key of the manifest."""
+    config = V1Config(num_plan_states=2, chunk_size=2, token_dim=2, hidden_dim=2, fusion_dim=2)
+    model = build_model(config, 4).state_dict()
+    training = {"rng": {"cpu": torch.get_rng_state()}, "list": [1, (2.0, None)]}
+    checkpoint = Checkpoint(model_config=config, vocab_size=4, step=3, model=model, training=training)
+    path = save_checkpoint(folder, checkpoint, shards=World())
+    files = {name: name.read_bytes() for name in path.iterdir()}
+    (shard,) = path.glob("*.safetensors")
+    load_checkpoint(path)
+
+    def read(data: Any) -> None:
+        for name, content in files.items():
+            name.write_bytes(content)
+        manifest = json.loads(files[path / "manifest.json"])
+        way = data.draw(st.sampled_from(["bytes", "shard", "keys"]))
+        if way == "bytes":
+            (path / "manifest.json").write_bytes(bytes_changed(data, files[path / "manifest.json"]))
+        elif way == "shard":  # under a digest that is right
+            content = bytes_changed(data, files[shard])
+            shard.write_bytes(content)
+            manifest["files"][shard.name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        else:
+            (path / "manifest.json").write_text(json.dumps(changed(data, manifest)), encoding="utf-8")
+        with contextlib.suppress(CheckpointError):
+            load_checkpoint(path)
+
+    return read
+
+
 def manifests(folder: Path) -> Read:
     """A token cache's manifest: bytes changed, and values of any kind at any key under a right checksum."""
     text = folder / "text.txt"
@@ -167,6 +249,9 @@ READERS: dict[str, Callable[[Path], Read]] = {
     "configs": configs,
     "tokenizer files": tokenizers,
     "checkpoints": checkpoints,
+    "prototype's checkpoints": prototypes,
+    "metrics": metrics,
+    "sharded checkpoints": shards,
     "cache manifests": manifests,
     "texts": texts,
 }

@@ -27,14 +27,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
             **{"chunk_bow_warmup_steps": 4, "plan_mi_weight": 0.1, "chunk_post_kl_weight": 0.1},
         },
     },
-    "V2: sampled plans, beliefs carried on, a token cache, workers": {
+    "V2: sampled plans, beliefs carried on, a token cache, workers, saves in the background": {
         "model": {
             "version": "v2_planner_required",
             **{"num_plan_states": 3, "chunk_size": 4, "token_dim": 4, "hidden_dim": 6, "dropout": 0.2},
             "plan_commitment": "gumbel_st",
         },
         "data": {"order": "contiguous", "lane_rows": 3, "token_cache": True},
-        "train": {"carry_belief": True, "num_workers": 1},
+        "train": {"carry_belief": True, "num_workers": 1, "async_save": True},
     },
 }
 
@@ -74,25 +74,31 @@ class Subject:
         return [self.folder / "run", self.folder / "cache"]
 
 
+def write_config(place: Path, changed: Mapping[str, Any], train: Mapping[str, Any]) -> Path:
+    """A config file in a folder, beside its text, with what one of CONFIGS changes, and `train` on top."""
+    text = place / "text.txt"
+    text.write_text("".join(f"{number}. {SENTENCES}" for number in range(40)), encoding="utf-8")
+    data = {"source": "text", "path": str(text), "val_fraction": 0.1, "token_cache_dir": str(place / "cache")}
+    loop = {"seq_len": 8, "batch_size": 4, "grad_accum_steps": 2, "lr": 0.01, "keep_checkpoints": 2, **LOOP}
+    content = {
+        "seed": 3,
+        "device": "cpu",
+        "model": changed["model"],
+        "tokenizer": {"type": "char", "min_frequency": 1},
+        "data": {**data, **changed.get("data", {})},
+        "train": {**loop, **changed["train"], **train},
+    }
+    config = place / "config.yaml"
+    config.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
+    return config
+
+
 def subjects(apelr: FaultyRuns, folder: Path, configs: Mapping[str, Any] = CONFIGS) -> Iterator[Subject]:
     """Each config with its undisturbed run."""
-    text = folder / "text.txt"
-    text.write_text("".join(f"{number}. {SENTENCES}" for number in range(40)), encoding="utf-8")
     for number, (name, changed) in enumerate(configs.items()):
         place = folder / str(number)
         place.mkdir()
-        data = {"source": "text", "path": str(text), "val_fraction": 0.1, "token_cache_dir": str(place / "cache")}
-        train = {"seq_len": 8, "batch_size": 4, "grad_accum_steps": 2, "lr": 0.01, "keep_checkpoints": 2, **LOOP}
-        content = {
-            "seed": 3,
-            "device": "cpu",
-            "model": changed["model"],
-            "tokenizer": {"type": "char", "min_frequency": 1},
-            "data": {**data, **changed.get("data", {})},
-            "train": {**train, **changed["train"]},
-        }
-        config = place / "config.yaml"
-        config.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
+        config = write_config(place, changed, {})
         run = place / "run"
         bare = Subject(name, place, config, [], [], [])
         done = apelr(*bare.arguments(run), watched=bare.watched)

@@ -13,7 +13,8 @@ from sklearn.feature_extraction.text import TfidfTransformer
 
 from apelr_cli.config_reader import load_run_config
 from apelr_data import gold_plans, open_corpus, pack_documents
-from apelr_model import compare_plans
+from apelr_model import ChunkRule, compare_plans
+from apelr_model.gold_chunks import chunk_labels
 from apelr_tokenizers import load_tokenizer
 
 SEEDS = 5
@@ -90,7 +91,8 @@ def _clusters(folder: Path) -> dict[str, float]:
     whole = len(stream.ids) // size * size
     chunk = np.arange(whole) // size
     words = csr_matrix((np.ones(whole), (chunk, stream.ids[:whole])), (whole // size, tokenizer.vocab_size))
-    labels = torch.from_numpy(_majority(gold.labels[:whole].reshape(-1, size), names))
+    segments = ChunkRule(chunk_size=size).segments(range(whole))
+    labels = chunk_labels(torch.from_numpy(gold.labels[None, :whole]), segments)[0]
     known = labels >= 0
     topics = LatentDirichletAllocation(names, max_iter=50, random_state=config.seed).fit_transform(words)
     centred = KMeans(names, n_init=10, random_state=config.seed).fit_predict(TfidfTransformer().fit_transform(words))
@@ -99,9 +101,3 @@ def _clusters(folder: Path) -> dict[str, float]:
         name: compare_plans(torch.from_numpy(guess).long()[known], labels[known]).normalized_mutual_info
         for name, guess in guesses.items()
     }
-
-
-def _majority(labels: np.ndarray, count: int) -> np.ndarray:
-    """labels [C, L] (-1: none) -> the one that most places of a chunk have [C]; -1 where none has any."""
-    counts = np.stack([(labels == label).sum(1) for label in range(count)], 1)
-    return np.where(counts.any(1), counts.argmax(1), -1)

@@ -203,11 +203,12 @@ def make_checkpoint(tmp_path: Path, char: Tokenizer) -> Callable[..., Path]:
             }
         bias = "head.out_proj.bias" if "head.out_proj.bias" in tensors else "head.bias"  # [V], or [K, V] of experts
         tensors[bias][..., sorted(never)] = -math.inf
+        model.load_state_dict(tensors)  # so that tied tensors are one
         checkpoint = Checkpoint(
             model_config=config,
             vocab_size=tokenizer.vocab_size,
             step=0,
-            model=tensors,
+            model=model.state_dict(),
             tokenizer=tokenizer.to_text(),
             tokenizer_fingerprint=tokenizer.fingerprint,
         )

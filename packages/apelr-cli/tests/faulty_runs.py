@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 NEW_FILE = set("wax+")
+UNNAMED = ("write", "flush")
+"""Changes of files that are open: their errors do not say which."""
 TIMES = ("tokens_per_second", "waiting_for_rows")
 """Of a line of metrics, what depends on the clock."""
 
@@ -127,9 +129,9 @@ class Faults:
             return
         self.seen += 1
         if self.seen == fault["at"]:
-            self._do(str(fault["do"]), path, half)
+            self._do(str(fault["do"]), path, half, is_named=kind not in UNNAMED)
 
-    def _do(self, what: str, path: Any, half: Callable[[], None]) -> None:
+    def _do(self, what: str, path: Any, half: Callable[[], None], *, is_named: bool) -> None:
         if what == "KILL":
             half()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -141,7 +143,7 @@ class Faults:
         else:
             half()
             number = getattr(errno, what)
-            raise OSError(number, os.strerror(number), os.fspath(path))
+            raise OSError(number, os.strerror(number), *([os.fspath(path)] if is_named else []))
 
     def _name(self, path: Any) -> str | None:
         """The path from the folder that is watched on; None where none is."""
@@ -233,10 +235,16 @@ def answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     child = os.fork()
     if child == 0:
         os._exit(run(job, said, noted))
+    ended, status = 0, 0
     if "seconds" in job:
-        time.sleep(job["seconds"])
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
+        end = time.monotonic() + job["seconds"]
+        while not ended and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.01))
+            ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+    if not ended:
+        _, status = os.waitpid(child, 0)
     changes = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else None
     code = os.waitstatus_to_exitcode(status)
     return {"code": code, "said": said.read_text(encoding="utf-8", errors="replace"), "changes": changes}

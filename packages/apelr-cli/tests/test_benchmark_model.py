@@ -17,6 +17,7 @@ ALWAYS = {
     "training_tokens_per_second",
     "training_share_of_matrix_product_rate",
     "evaluation_tokens_per_second",
+    "evaluation_share_of_matrix_product_rate",
     "decoding_tokens_per_second",
     "decoding_share_of_bandwidth_bound",
     "batch_decoding_tokens_per_second",
@@ -62,6 +63,8 @@ def test_figures_are_amounts_over_times(model):
     assert figures["memory_bytes_per_second"] == 2**29 / 0.5
     flops = 30 * training_flops(count_costs(model, 10))
     assert figures["training_share_of_matrix_product_rate"] == pytest.approx(flops / 2.0 / (2 * 2048**3 / 0.25))
+    flops = 30 * sum(count_costs(model, 10).flops_per_token.values())
+    assert figures["evaluation_share_of_matrix_product_rate"] == pytest.approx(flops / 4.0 / (2 * 2048**3 / 0.25))
     assert figures["decoding_tokens_per_second"] == DECODED / 8.0
     bound = 2**29 / 0.5
     assert figures["decoding_share_of_bandwidth_bound"] == pytest.approx(DECODED * decoding_bytes(model) / 8.0 / bound)

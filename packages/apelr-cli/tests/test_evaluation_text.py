@@ -173,3 +173,25 @@ def test_a_checkpoint_that_does_not_say_what_it_was_trained_on(
     overrides = ["data.source=text", f"data.path={config.data.path}", f"data.val_path={config.data.val_path}"]
     assert text_of(find_text(loaded, TextRequest(overrides=overrides)), loaded.tokenizer) == TEXTS["validation"]
     assert find_text(loaded, TextRequest(file=tmp_path / "train.txt")).rows > 1
+
+
+def test_passages_are_documents_from_their_beginnings(loaded: LoadedModel, tmp_path: Path) -> None:
+    documents = "".join(f'{{"text": "a cat {word}."}}\n' for word in ("and a dog", "sat", "ran"))
+    (tmp_path / "stories.jsonl").write_text(documents, encoding="utf-8")
+    text = find_text(loaded, TextRequest(overrides=[f"data.val_path={tmp_path / 'stories.jsonl'}"]))
+    decode, bos = loaded.tokenizer.decode, loaded.tokenizer.bos_id
+    found = text.passages(2, 100)
+    assert [decode(each.ids) for each in found] == ["a cat and a dog.", "a cat sat."]
+    assert [each.ids[0] for each in found] == [bos, bos]
+    assert found[1].start == len(found[0].ids)
+    assert [len(each.ids) for each in text.passages(2, 4)] == [5, 5]
+
+
+def test_a_single_document_is_read_in_pieces(loaded: LoadedModel) -> None:
+    text = find_text(loaded, TextRequest())
+    found = text.passages(4, 10)
+    whole = TEXTS["validation"]
+    assert [each.place for each in found[:2]] == ["a document's beginning", f"from token {found[1].start} on"]
+    assert len(found) == 4
+    assert all(len(each.ids) == 11 for each in found)
+    assert loaded.tokenizer.decode(found[1].ids) == whole[found[1].start - 1 :][:11]

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click import UsageError
 from click.testing import Result
 
 from apelr_cli.distributed_config import DistributedConfig
-from apelr_cli.launch import Launch, LaunchError, check_launch, find_launch
+from apelr_cli.launch import Launch, LaunchError, check_launch, find_launch, said_once
 
 DDP = DistributedConfig(strategy="ddp")
 
@@ -16,6 +17,7 @@ DDP = DistributedConfig(strategy="ddp")
 def launched(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Sets what a launcher sets."""
     monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")
+    monkeypatch.setattr("apelr_cli.launch.SECONDS_TO_SAY", 0)
 
     def launch(**variables: str) -> None:
         for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
@@ -66,3 +68,40 @@ def test_copies_of_a_run_are_never_made(
     assert "2 processes were started, but train.distributed.strategy is none" in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [LaunchError("no"), FileNotFoundError(2, "no", "file"), UsageError("no"), KeyError(1)]
+)
+def test_the_others_leave_it_to_the_first_to_say_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("apelr_cli.launch.sleep", waited.append)
+    for rank, expected in [(0, []), (1, [] if isinstance(error, KeyError) else [10])]:
+        with pytest.raises(type(error)), said_once(rank):
+            raise error
+        assert waited == expected
+    with said_once(2):
+        pass
+
+
+def test_a_mistake_of_the_command_line_is_said_once(
+    apelr: Callable[..., Result], launched: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LauncherEndsItError(Exception):
+        pass
+
+    def sleep(seconds: float) -> None:
+        raise LauncherEndsItError
+
+    monkeypatch.setattr("apelr_cli.launch.sleep", sleep)
+    for arguments in (["--set", "seed=x"], ["--force", "--resume", "auto"], []):
+        command = ("train", "--config", "quickstart", *arguments)
+        launched(RANK="0", WORLD_SIZE="2", LOCAL_RANK="0")
+        assert "Error: " in apelr(*command).stderr
+        launched(RANK="1", WORLD_SIZE="2", LOCAL_RANK="1")
+        ended = apelr(*command)
+        assert isinstance(ended.exception, LauncherEndsItError)
+        assert not ended.stderr
+    assert apelr("train", "--config", "quickstart", "--print-config").stdout == ""

@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -82,12 +83,18 @@ def test_no_command_shows_the_help(apelr):
 
 def test_version(apelr):
     try:
-        expected = version("apelr-cli")
+        packages = ("apelr-cli", "apelr-tokenizers", "apelr-data", "apelr-model", "torch")
+        own, *rest = [f"{name} {version(name)}" for name in packages]
     except PackageNotFoundError:
         pytest.skip("apelr-cli is not installed, so it has no version")
     result = apelr("--version")
     assert result.exit_code == 0
-    assert result.output == f"apelr, version {expected}\n"
+    expected = f"apelr, version {own.split()[1]}\n{', '.join(rest)}, Python {platform.python_version()}\n"
+    assert result.output == expected
+
+
+def test_version_imports_nothing_heavy():
+    assert heavy_after("from apelr_cli.main import main; main(['--version'])").endswith("HEAVY []\n")
 
 
 def test_python_m_is_the_same_command():
@@ -95,3 +102,32 @@ def test_python_m_is_the_same_command():
         [sys.executable, "-m", "apelr_cli", "--help"], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout.startswith("Usage: apelr [OPTIONS] COMMAND")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("config",), 0, ""),
+        (("config", "no-such-config"), 1, "Error: "),
+        (("score", "--checkpoint", "no-such-run", "--text", "a"), 1, "Error: checkpoint not found: no-such-run"),
+        (("sample", "--no-such-option"), 2, "Usage: "),
+        (("sample", "--checkpoint", "no-such-run", "--prompt", "a", "--top-p", "2"), 2, "Usage: "),
+    ],
+)
+def test_exit_codes_are_those_of_the_page_on_commands(apelr, arguments, code, message):
+    if not exists(arguments[0]):
+        pytest.skip(f"commands/{arguments[0]}.py is not there")
+    result = apelr(*arguments)
+    assert result.exit_code == code
+    assert result.stderr.startswith(message)
+    assert "Traceback" not in result.output
+
+
+def test_ctrl_c_leaves_with_130(apelr, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("apelr_cli.versions.version_text", interrupted)
+    monkeypatch.setattr("apelr_cli.shipped.shipped_names", interrupted)
+    result = apelr("config")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, "Interrupted.")

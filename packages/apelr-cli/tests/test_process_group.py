@@ -1,6 +1,7 @@
 """Devices, backends and batches of several processes: what does not fit is refused."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -71,6 +72,19 @@ def test_one_process_joins_no_group() -> None:
     with joined(Launch(), DistributedConfig(), CPU) as world:
         assert world == World()
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_that_waits_for_others_in_vain_says_so(monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
+    """The others may have failed before they came, under launchers that have no restarts left."""
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr("apelr_cli.process_group.rendezvous", lambda *_, **__: iter([(store, rank, 2)]))
+    monkeypatch.setattr("apelr_cli.process_group.LONGEST_JOIN", timedelta(seconds=-1))
+    with (
+        pytest.raises(LaunchError, match=f"process {rank}: not all 2 processes have come within"),
+        joined(Launch(rank, 2, rank, True), DistributedConfig(strategy="ddp"), CPU),
+    ):
+        pass
 
 
 def config(**train: Any) -> RunConfig:

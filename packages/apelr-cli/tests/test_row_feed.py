@@ -203,5 +203,22 @@ from apelr_cli.train_config import V2TrainConfig
 passes = [RowFeed(abs, V2TrainConfig(num_workers=1)).over(range(100)) for _ in range(2)]
 print([next(each) for each in passes])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=90)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=900)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 0]\n", "")
+
+
+def test_workers_end_with_a_run_that_is_killed_even_if_the_loader_does_not_notice() -> None:
+    """As it does not where the run is killed while a worker begins. What they hold is open until all have ended."""
+    script = """
+import os, signal
+from torch.utils.data._utils.worker import ManagerWatchdog
+from apelr_cli.row_feed import RowFeed
+from apelr_cli.train_config import V2TrainConfig
+
+ManagerWatchdog.is_alive = lambda self: True
+feeds = [RowFeed(abs, V2TrainConfig(num_workers=2)).over(range(100)) for _ in range(2)]
+print([next(each) for each in feeds], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=90)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, "[0, 0]\n", "")

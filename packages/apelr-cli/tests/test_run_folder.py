@@ -81,6 +81,14 @@ def test_metrics_after_a_step_are_forgotten_with_a_broken_last_line(tmp_path: Pa
     assert not folder.is_finished
 
 
+def test_lines_that_stay_are_not_written_otherwise_than_they_were(tmp_path: Path) -> None:
+    """Not even what is no text: half of a surrogate pair."""
+    line = '{"kind": "preview", "step": 1,  "text": "\\ud800 é \u2028"}\n'
+    (tmp_path / "metrics.jsonl").write_text(line, encoding="utf-8")
+    RunFolder(tmp_path).forget_metrics_after(1)
+    assert (tmp_path / "metrics.jsonl").read_text(encoding="utf-8") == line
+
+
 @pytest.mark.parametrize(
     "line", ["[]", "1", "{}", '{"kind": "train"}', '{"step": 1}', '{"kind": "train", "step": "1"}']
 )

@@ -22,7 +22,7 @@ def test_one_sample_is_prompt_and_text_and_a_newline(char: Tokenizer) -> None:
     output = TextOutput(stream, "a", 1)
     output.start()
     assert stream.getvalue() == "a"
-    output.add(0, "b")
+    output.add(0, "b", row(char, "b"))
     assert stream.getvalue() == "ab"
     output.end(0, row(char, "b"))
     assert stream.getvalue() == "ab\n"
@@ -33,14 +33,14 @@ def test_the_first_unfinished_sample_streams_and_the_others_wait(char: Tokenizer
     output = TextOutput(stream, "a", 3)
     output.start()
     for index, text in ((0, "b"), (1, "c"), (2, "d")):
-        output.add(index, text)
+        output.add(index, text, row(char, text))
     assert stream.getvalue() == "--- sample 1 of 3 ---\nab"
     output.end(2, row(char, "d"))
-    output.add(1, "c")
+    output.add(1, "c", row(char, "c"))
     assert stream.getvalue() == "--- sample 1 of 3 ---\nab"
     output.end(0, row(char, "b"))
     assert stream.getvalue() == "--- sample 1 of 3 ---\nab\n--- sample 2 of 3 ---\nacc"
-    output.add(1, "t")
+    output.add(1, "t", row(char, "t"))
     output.end(1, row(char, "cct"))
     assert stream.getvalue().endswith("acct\n--- sample 3 of 3 ---\nad\n")
 
@@ -88,7 +88,7 @@ def test_json_lines_come_in_order(char: Tokenizer) -> None:
     stream = io.StringIO()
     output = JsonOutput(stream, "exact filter")
     output.start()
-    output.add(1, "c")
+    output.add(1, "c", row(char, "c"))
     output.end(1, row(char, "c"))
     assert stream.getvalue() == ""
     output.end(0, row(char, "b"))

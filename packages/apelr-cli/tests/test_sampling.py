@@ -23,7 +23,7 @@ class Notes:
     def start(self) -> None:
         self.events.append(("start", -1))
 
-    def add(self, index: int, text: str) -> None:
+    def add(self, index: int, text: str, row: SampleRow) -> None:
         self.events.append(("add", index))
         self.texts[index] = self.texts.get(index, "") + text
 
@@ -39,10 +39,8 @@ class Notes:
 
 
 def draw(loaded: LoadedModel, **changes: object) -> Notes:
-    tokenizer = loaded.tokenizer
     plain = {
         "prompt": "a cat",
-        "prompt_ids": [tokenizer.bos_id, *tokenizer.encode("a cat").ids],
         "settings": SamplingSettings(),
         "max_new_tokens": 20,
         "seed": 3,

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from apelr_model import World, load_checkpoint
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 WORKER = Path(__file__).parent / "process_worker.py"
 DDP = ("--set", "train.distributed.strategy=ddp")
+SHARDS = ("--set", "train.sharded_checkpoints=true", "--set", "train.async_save=true")
 STEPS = 9
 
 
@@ -79,9 +81,19 @@ def start_torchrun(launch: list[str], program: list[object]) -> "subprocess.Pope
 
 
 def finished(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    """Exit code and what was said."""
-    _, said = process.communicate(timeout=60)
+    """Exit code and what was said; the time limit only guards against a launch that never ends."""
+    _, said = process.communicate(timeout=900)
     return process.returncode, said
+
+
+def all_finished(machines: list["subprocess.Popen[str]"]) -> list[tuple[int, str]]:
+    """`finished` for each: when the first has left, the others are asked to."""
+    with ThreadPoolExecutor(len(machines)) as pool:
+        waiting = [pool.submit(finished, machine) for machine in machines]
+        wait(waiting, return_when=FIRST_COMPLETED)
+        for machine in machines:
+            machine.terminate()
+        return [each.result() for each in waiting]
 
 
 def free_port() -> int:
@@ -100,19 +112,23 @@ def test_a_run_goes_on_with_another_number_of_processes_and_when_one_is_killed(
 ) -> None:
     """1 -> 2 -> 1 processes equal one: the two as two machines that talk over TCP; the second of them is killed.
 
-    After that restart, which costs a step, a signal to one of them stops both.
+    The two save in the background, in shards. After the restart, which costs a step, a signal to the launcher of one of
+    them stops both. The other launcher has restarts left, or none: that depends on which of the two has first noticed
+    what.
     """
     config = ("train", "--config", config_file)
     assert apelr(*config, "--out", tmp_path / "whole").exit_code == 0
     signal_at_step(3, signal.SIGTERM)
     assert apelr(*config, "--out", tmp_path / "parts").exit_code == 143
-    together = [f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-backend=c10d", "--nnodes=2", "--nproc-per-node=1"]
+    together = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--local-addr=127.0.0.1"]
+    together += ["--nnodes=2", "--nproc-per-node=1", "--max-restarts=1", "--shutdown-timeout=900"]
     signals = [tmp_path / "signals", 5, "SIGKILL", 7, "SIGTERM", "--"]
-    worker = [WORKER, *signals, *config, "--out", tmp_path / "parts", "--resume", "auto", *DDP]
-    machines = [start_torchrun([*together, "--max-restarts=1"], worker) for _ in range(2)]
-    outcomes = [finished(machine) for machine in machines]
+    worker = [WORKER, *signals, *config, "--out", tmp_path / "parts", "--resume", "auto", *DDP, *SHARDS]
+    outcomes = all_finished([start_torchrun(together, worker) for _ in range(2)])
     said = "\n".join(text for _, text in outcomes)
-    assert [code for code, _ in outcomes] == [1, 1], f"torchrun's own code where its processes have one\n{said}"
+    codes = [code for code, _ in outcomes]
+    assert 1 in codes, f"torchrun's own code where it was asked to stop\n{said}"
+    assert 0 not in codes, said
     assert said.count(f"resuming {tmp_path / 'parts'} at step 3") == 1
     assert said.count(f"resuming {tmp_path / 'parts'} at step 4") == 1
     assert said.count(f"stopped by SIGTERM; go on with --resume auto --out {tmp_path / 'parts'}") == 1
@@ -136,6 +152,50 @@ def test_a_run_goes_on_with_another_number_of_processes_and_when_one_is_killed(
         torch.testing.assert_close(tensor, states[1][name], rtol=1e-3, atol=1e-4)
     about = json.loads((tmp_path / "parts" / "run.json").read_text(encoding="utf-8"))
     assert [part["processes"] for part in (about, *about["continued"])] == [1, 2, 2, 1]
+
+
+def test_a_run_goes_on_with_shards_and_back(
+    apelr: Callable[..., Result], config_file: Path, tmp_path: Path, signal_at_step: Callable[..., None]
+) -> None:
+    """1 -> 2 with a share of the parameters each, saved in the background -> 1: evaluations, previews, a signal."""
+    model = ["model.executor.type=transformer", "model.executor.num_heads=2", "model.num_layers=2"]
+    settings = [*model, "train.split_interval=0", "train.max_steps=6"]
+    config = ["train", "--config", config_file, *[part for each in settings for part in ("--set", each)]]
+    assert apelr(*config, "--out", tmp_path / "whole").exit_code == 0
+    signal_at_step(2, signal.SIGTERM)
+    assert apelr(*config, "--out", tmp_path / "parts").exit_code == 143
+    worker = [WORKER, tmp_path / "signals", 5, "SIGTERM", "--", *config, "--out", tmp_path / "parts"]
+    shards = ("--resume", "auto", "--set", "train.distributed.strategy=fsdp", "--set", "train.async_save=true")
+    code, said = finished(start_torchrun(["--standalone", "--nproc-per-node=2"], [*worker, *shards]))
+    assert code == 1, said
+    assert f"stopped by SIGTERM; go on with --resume auto --out {tmp_path / 'parts'}" in said
+    assert len(list((tmp_path / "parts" / "checkpoints" / "step-00000005").glob("*.safetensors"))) == 2
+    result = apelr(*config, "--out", tmp_path / "parts", "--resume", "auto")
+    assert result.exit_code == 0, result.stderr
+    for kind in ("train", "validation", "final"):
+        for one, several in zip(*(lines(tmp_path / name, kind) for name in ("whole", "parts")), strict=True):
+            assert_close_figures(one, several, "step", "nll", "bits_per_byte")
+    assert lines(tmp_path / "whole", "preview") == lines(tmp_path / "parts", "preview") != []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("train.split_interval", "2", "0"),
+        ("train.sharded_checkpoints", "false", "null or true"),
+        ("train.compile", "true", "false"),
+        ("train.precision", "fp16", "fp32 or bf16"),
+        ("train.skip_non_finite", "1", "0"),
+    ],
+)
+def test_what_shards_cannot_do_is_refused(
+    apelr: Callable[..., Result], config_file: Path, key: str, value: str, rule: str
+) -> None:
+    flags = ("train.split_interval=0", "train.distributed.strategy=fsdp", f"{key}={value}")
+    result = apelr("train", "--config", config_file, *[part for flag in flags for part in ("--set", flag)])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {key} must be {rule} with distributed.strategy fsdp, got ")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

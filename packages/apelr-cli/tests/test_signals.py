@@ -170,7 +170,7 @@ def in_native_code():  # type: ignore[no-untyped-def]
                 time.sleep(0.1)
                 process.send_signal(number)
             try:
-                return process.wait(60), process.stdout.read()
+                return process.wait(900), process.stdout.read()
             finally:
                 process.kill()
 

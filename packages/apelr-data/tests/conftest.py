@@ -63,7 +63,7 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
             [sys.executable, "-c", script],
             capture_output=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=900,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUTF8": "1", **environment},
         )
 

@@ -415,7 +415,7 @@ def test_of_two_processes_at_once_one_writes_and_the_other_waits_and_reads(bench
         waits = second.stdout.readline()
     assert waits == "another process is writing this token cache; waiting for it\n"
     (folder / "go on").touch()
-    outputs = [process.communicate(timeout=60) for process in (first, second)]
+    outputs = [process.communicate(timeout=900) for process in (first, second)]
     assert [errors for _, errors in outputs] == ["", ""]
     assert outputs[0][0].splitlines()[-1] == "reused False"
     assert outputs[1][0] == "reused True\n"

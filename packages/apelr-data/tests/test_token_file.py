@@ -87,6 +87,16 @@ def test_a_file_that_takes_another_s_place_is_read_only_if_its_content_is_the_sa
         array[np.array([0])]
 
 
+def test_a_file_that_is_cut_off_while_it_is_mapped_is_an_error_and_not_the_end_of_the_process(tmp_path):
+    array = written(tmp_path, [np.arange(8, dtype="u1")])
+    assert array[3:5].tolist() == [3, 4]
+    path = shard_path(tmp_path, "a", 0)
+    os.truncate(path, 4)
+    with pytest.raises(DataError, match=f"{path}: it has 4 bytes by now, not 8"):
+        array[3:5]
+    path.unlink()
+
+
 def test_a_copy_for_another_process_holds_no_values(tmp_path):
     array = written(tmp_path, [np.arange(10_000, dtype="<u2")], shard_bytes=1 << 20)
     array[:]

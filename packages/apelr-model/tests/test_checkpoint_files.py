@@ -22,7 +22,7 @@ def save(tmp_path):
 
 
 def steps(folder):
-    return list(saved_checkpoints(folder))
+    return [step for step, _ in saved_checkpoints(folder)]
 
 
 def test_all_stay_unless_told_otherwise(tmp_path, save):
@@ -105,4 +105,4 @@ def test_a_save_that_fails_removes_nothing(tmp_path, save, monkeypatch):
 
 def test_a_step_beyond_eight_digits(tmp_path, save):
     path = save(123_456_789)
-    assert saved_checkpoints(tmp_path) == {123_456_789: path}
+    assert saved_checkpoints(tmp_path) == [(123_456_789, path)]

@@ -110,7 +110,7 @@ def test_a_machine_without_a_compiler_is_told_in_one_line(tmp_path):
         env={**os.environ, **missing},
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(

@@ -29,7 +29,6 @@ MANY_ROWS = 32
 """Rows of decoding in a batch."""
 LEAST_SECONDS = 0.05
 """A work that is faster is called several times in a round."""
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +63,11 @@ def benchmark_model(
     batch = random_batch(model, train.rows_per_step, train.seq_len)
     tokens = int(batch.lengths.sum())
     costs = count_costs(model, train.seq_len)
-    products = products_of(model, tokens, DTYPES[train.precision])
+    products = products_of(model, tokens, train.dtype)
+    exact = products_of(model, tokens)  # an evaluation computes in float32
     reads = [MemoryRead(size, device=model.device) for size in (LARGE_READ, decoding_bytes(model))]
     works: dict[str, Work] = {
-        **{product.name: product for product in products},
+        **{product.name: product for product in (*products, *exact)},
         **{read.name: read for read in reads},
         "training": training_steps(model, train, train.weights, batch),
         "evaluation": evaluation(model, batch),
@@ -83,8 +83,10 @@ def benchmark_model(
         times,
         tokens=tokens,
         flops=tokens * training_flops(costs),
+        evaluation_flops=tokens * sum(costs.flops_per_token.values()),
         weights=decoding_bytes(model),
         products={product.name: product.flops for product in products},
+        exact={product.name: product.flops for product in exact},
         reads={read.name: read.bytes for read in reads},
     )
     flops_ratio = None
@@ -99,7 +101,15 @@ def benchmark_model(
 
 
 def _figures(
-    times: Times, *, tokens: int, flops: float, weights: int, products: dict[str, float], reads: dict[str, float]
+    times: Times,
+    *,
+    tokens: int,
+    flops: float,
+    evaluation_flops: float,
+    weights: int,
+    products: dict[str, float],
+    exact: dict[str, float],
+    reads: dict[str, float],
 ) -> dict[str, Figure | None]:
     one, many = "decoding 1", f"decoding {MANY_ROWS}"
     planned = "planner" in times.seconds
@@ -111,6 +121,7 @@ def _figures(
         "training_ratio_to_transformer_lm": times.ratio("training", "control") if planned else None,
         "planner_share_of_training": times.ratio("planner", "training") if planned else None,
         "evaluation_tokens_per_second": times.rate("evaluation", tokens),
+        "evaluation_share_of_matrix_product_rate": times.share_of_rate("evaluation", evaluation_flops, exact),
         "decoding_tokens_per_second": times.rate(one, DECODED),
         "decoding_share_of_bandwidth_bound": times.share_of_rate(one, DECODED * weights, reads),
         "batch_decoding_tokens_per_second": times.rate(many, MANY_ROWS * DECODED),

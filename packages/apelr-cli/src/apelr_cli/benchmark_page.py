@@ -16,7 +16,10 @@ SECTIONS: dict[str, dict[str, tuple[str, float, str]]] = {
         "planner_share_of_training": ("filter, gate and evidence", 100, "% of the step"),
         "training_ratio_to_transformer_lm": ("time beside transformer_lm", 1, "x"),
     },
-    "evaluation": {"evaluation_tokens_per_second": ("targets a second", 1, "")},
+    "evaluation": {
+        "evaluation_tokens_per_second": ("targets a second", 1, ""),
+        "evaluation_share_of_matrix_product_rate": ("of the matrix-product rate", 100, "%"),
+    },
     "decoding": {
         "decoding_tokens_per_second": ("1 row, tokens a second", 1, ""),
         "decoding_share_of_bandwidth_bound": ("1 row, of what memory allows", 100, "%"),

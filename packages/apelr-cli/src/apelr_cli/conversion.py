@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from apelr_cli.exported import is_exported, load_exported
 from apelr_cli.model_tokenizer import find_tokenizer
 from apelr_model import CheckpointError, load_checkpoint, write_checkpoint
 
@@ -26,11 +27,13 @@ def convert_checkpoint(
         raise CheckpointError(f"{destination} exists: --force replaces it")
     if not destination.parent.is_dir():
         raise CheckpointError(f"the folder {destination.parent} does not exist")
-    checkpoint = load_checkpoint(source, allow_unexpected=allow_unexpected)
+    exported = is_exported(source)
+    checkpoint = (load_exported if exported else load_checkpoint)(source, allow_unexpected=allow_unexpected)
     found = find_tokenizer(checkpoint, source, tokenizer)
     for notice in (*checkpoint.notices, *checkpoint.training_notices, *found.notices):
         click.echo(f"Warning: {notice}", err=True)
     form = "today's form" if checkpoint.recorded_tokenizer is None else "the prototype's form"
+    form = "an export" if exported else form
     yield f"read {source}: {form}, {checkpoint.model_config.version}, step {checkpoint.step}"
     carried = replace(
         checkpoint, tokenizer=found.tokenizer.to_text(), tokenizer_fingerprint=found.tokenizer.fingerprint

@@ -12,9 +12,9 @@ from apelr_cli.process_group import check_division
 from apelr_cli.resuming import RunRequest, plan_run
 from apelr_cli.run_config import RunConfig
 from apelr_cli.train_config import TrainLoop
-from apelr_cli.training_costs import ring_bytes, state_bytes
+from apelr_cli.training_costs import gathered_bytes, ring_bytes, sharded_ring_bytes, state_bytes
 from apelr_data import TokenCache
-from apelr_model import ModelCosts, V1Config, V2Config, build_model, count_costs
+from apelr_model import PlannerLM, V1Config, V2Config, build_model, count_costs
 
 __all__ = ["describe_run"]
 
@@ -46,7 +46,7 @@ def describe_run(asked: RunRequest, *, processes: int) -> Iterator[str]:
     yield from (f"           {warning}" for warning in warnings)
     yield f"training   steps to {train.max_steps:,}, {_targets(train)}"
     yield f"           {train.grad_accum_steps} micro-batch(es) a step, {train.precision}, on {device}"
-    yield from _of_each_process(config, costs, device, processes)
+    yield from _of_each_process(config, model, device, processes)
     origin = config.train.resume_from
     if origin and not resume and not Path(origin).exists():
         yield f"folder     {folder.path}: would be made"
@@ -63,19 +63,30 @@ def describe_run(asked: RunRequest, *, processes: int) -> Iterator[str]:
         yield f"starts     from {origin}, at step {plan.origin.step}"
 
 
-def _of_each_process(config: RunConfig, costs: ModelCosts, device: torch.device, processes: int) -> Iterator[str]:
+def _of_each_process(config: RunConfig, model: PlannerLM, device: torch.device, processes: int) -> Iterator[str]:
     """What each of the processes holds and sends."""
-    parameters, rows = sum(costs.parameters.values()), config.train.batch_size
+    train, parameters = config.train, sum(parameter.numel() for parameter in model.parameters())
+    sharded = train.distributed.strategy == "fsdp" and processes > 1
+    layers = [sum(p.numel() for p in layer.parameters()) for layer in getattr(model.executor, "layers", ())]
+    rest = parameters - sum(layers)
     if processes > 1:
         check_division(config, processes)
-        assert isinstance(rows, int), "a batch size to be measured cannot be divided"
-        sent = ring_bytes(parameters, processes) / 2**20
-        own = rows // processes
-        yield f"processes  {processes}: each {own} rows, {own * config.train.seq_len:,} targets a step"
-        yield f"           each sends {sent:,.1f} MiB a step, the sum of the gradients over a ring"
-    state = state_bytes(parameters) / 2**20
-    share = f" on each device ({device.type})" if processes > 1 else ""
-    yield f"memory     {state:,.0f} MiB for parameters, gradients and optimizer{share}, activations aside"
+        own = train.rows_per_step // processes
+        yield f"processes  {processes}: each {own} rows, {own * train.seq_len:,} targets a step"
+        if sharded:
+            sent = train.grad_accum_steps * sharded_ring_bytes(rest, sum(layers), processes) / 2**20
+            yield f"           each sends {sent:,.1f} MiB a step, parameters gathered and gradients scattered"
+        else:
+            sent = ring_bytes(parameters, processes) / 2**20
+            yield f"           each sends {sent:,.1f} MiB a step, the sum of the gradients over a ring"
+    state = state_bytes(parameters) / 2**20 / (processes if sharded else 1)
+    what = "a share of" if sharded else "for"
+    where = f" on each device ({device.type})" if processes > 1 else ""
+    yield f"memory     {state:,.0f} MiB {what} parameters, gradients and optimizer{where}, activations aside"
+    if sharded:
+        gathered = gathered_bytes(rest, max(layers, default=0)) / 2**20
+        whole = "all but the layers, and two of them" if layers else "the model, whose executor has no layers to divide"
+        yield f"           beside it at most {gathered:,.0f} MiB gathered at a time: {whole}, with gradients"
 
 
 def _targets(train: TrainLoop) -> str:

@@ -1,6 +1,5 @@
 """An evaluation as one JSON object, and the same as a page of text."""
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from apelr_cli.plan_choice import PlanChoice, choose_policy
 from apelr_cli.scoring_output import LOSSY
 from apelr_cli.steering_options import SteeringRequest
 from apelr_cli.steering_output import steering_lines, steering_report
+from apelr_cli.terminal_text import quoted
 from apelr_model import (
     PlannerDiagnostics,
     PlannerLM,
@@ -194,5 +194,5 @@ def _figures(report: Mapping[str, Any], names: Mapping[str, str], form: str) -> 
 
 
 def _word(token: Mapping[str, Any]) -> str:
-    text = json.dumps(token["text"], ensure_ascii=False) if token["text"] else f"id {token['id']}"
+    text = quoted(token["text"]) if token["text"] else f"id {token['id']}"
     return f"{text} {token['lift']:.1f}"

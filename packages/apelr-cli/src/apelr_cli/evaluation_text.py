@@ -1,9 +1,13 @@
 """The text that `apelr eval` reads: a split of the run's corpus, or a file, as rows in batches."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
+
+import torch
 
 from apelr_cli.config_reader import load_run_config, override_run_config, run_config_from_plain
 from apelr_cli.errors import ConfigError
@@ -21,7 +25,7 @@ from apelr_data import DataConfig, Rows, Split, TokenStream, open_corpus, pack_d
 from apelr_model import ChunkRule, LabelledBatch, TokenBatch
 from apelr_tokenizers import Tokenizer
 
-__all__ = ["EvaluationText", "TextRequest", "find_text"]
+__all__ = ["EvaluationText", "TextPassage", "TextRequest", "find_text"]
 
 OVERRIDABLE = ("data", "seed")
 """Sections whose keys decide what text there is."""
@@ -43,6 +47,21 @@ class TextRequest:
     """Targets in a row, if the text has as many; None for the config's."""
     batch_size: int | None = None
     """Rows read at once; None for the config's, or fewer where rows are longer than the config's."""
+
+
+PASSAGES_WITHIN = 2**22
+"""Ids from a text's beginning that passages are looked for in."""
+
+
+class TextPassage(NamedTuple):
+    """A piece of a text that is read by itself."""
+
+    start: int
+    """Where its first id stands in the stream."""
+    ids: list[int]
+    """T + 1 ids."""
+    place: str
+    """Where that is, in words."""
 
 
 class EvaluationText:
@@ -88,6 +107,24 @@ class EvaluationText:
             batch = self._rows.batch(numbers)
             self.text_bytes += int(batch.byte_counts.sum())
             yield to_token_batch(batch, goes_on)
+
+    def passages(self, count: int, longest: int) -> list[TextPassage]:
+        """Up to `count` passages of at most `longest` targets: the first documents from their beginnings.
+
+        Where there are fewer documents, also pieces of them, evenly spaced; none reaches into the next document.
+        """
+        ids = torch.from_numpy(self._stream.ids[:PASSAGES_WITHIN].astype("int64"))
+        bos = self._stream.bos_id
+        begins = sorted({0, *(ids == bos).nonzero().flatten().tolist()})
+        if len(begins) < count:
+            begins = sorted({*begins, *range(0, len(ids) - 1, max(longest, (len(ids) - 1) // count))})
+        found: list[TextPassage] = []
+        for start, end in itertools.pairwise([*begins, len(ids)]):
+            piece = ids[start : min(end, start + longest + 1)].tolist()
+            if len(piece) > 1 and len(found) < count:
+                place = "a document's beginning" if piece[0] == bos else f"from token {start} on"
+                found.append(TextPassage(start, piece, place))
+        return found
 
     def known_plans(self, chunks: ChunkRule) -> KnownPlans:
         """The plans that the text was written under; `chunks` are the model's. Raises DataError, InputError."""

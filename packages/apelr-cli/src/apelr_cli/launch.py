@@ -1,12 +1,19 @@
 """Whether this is one of several processes that a launcher (`torchrun`) has started; nothing here needs torch."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import sleep
 from typing import NamedTuple
+
+import click
 
 from apelr_cli.distributed_config import DistributedConfig
 
-__all__ = ["Launch", "LaunchError", "check_launch", "find_launch"]
+__all__ = ["Launch", "LaunchError", "check_launch", "find_launch", "said_once"]
 
+SECONDS_TO_SAY = 10
+"""How long the others leave what has gone wrong to the first process to say."""
 COMMAND = "torchrun --nproc-per-node N -m apelr_cli train ..."
 
 
@@ -49,10 +56,25 @@ def check_launch(launch: Launch, distributed: DistributedConfig) -> None:
     if launch.size > 1 and distributed.strategy == "none":
         raise LaunchError(
             f"{launch.size} processes were started, but train.distributed.strategy is none: each would train a model "
-            "of its own; add --set train.distributed.strategy=ddp"
+            "of its own; add --set train.distributed.strategy=ddp (or fsdp)"
         )
     if distributed.strategy != "none" and not launch.is_launched:
         raise LaunchError(
             f"train.distributed.strategy {distributed.strategy} is for processes that a launcher starts: {COMMAND}; "
             "for one process add --set train.distributed.strategy=none"
         )
+
+
+@contextmanager
+def said_once(rank: int) -> Iterator[None]:
+    """Within the block, what goes wrong in all processes alike is said by the one of rank 0 alone.
+
+    The others wait before they raise it: when the first has said it, and ended, the launcher ends them. What has gone
+    wrong in one of them alone is said after the wait.
+    """
+    try:
+        yield
+    except (ValueError, OSError, click.ClickException):
+        if rank:
+            sleep(SECONDS_TO_SAY)
+        raise

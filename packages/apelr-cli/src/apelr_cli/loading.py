@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import click
 
@@ -22,14 +22,22 @@ class LoadedModel(NamedTuple):
     tokenizer: Tokenizer
     run_config: Mapping[str, Any] = MappingProxyType({})
     """The config of the run that made it, as plain data; empty where the file does not say."""
+    step: int = 0
+    """Optimizer steps that it has had."""
 
 
 def load_model(
-    path: Path, device_name: str, *, tokenizer: Path | None = None, allow_unexpected: bool = False
+    path: Path,
+    device_name: str,
+    *,
+    tokenizer: Path | None = None,
+    allow_unexpected: bool = False,
+    weights: Literal["fp32", "bf16", "int8"] = "fp32",
 ) -> LoadedModel:
     """Load a checkpoint file, or the newest one of a run folder, onto the named device (`auto` picks one).
 
-    `tokenizer` and `allow_unexpected` are for files that need them (docs/checkpoints.md). What the user should know
+    `tokenizer` and `allow_unexpected` are for files that need them (docs/checkpoints.md). `weights` is what the weights
+    are kept in: fp32 as the file has them, bf16 or int8. What the user should know
     of the file goes to standard error, a line each. Raises ValueError (CheckpointError for everything about the
     file) with one line: a missing device, a file that cannot be read, a tokenizer that is missing, damaged or not
     the model's.
@@ -39,4 +47,7 @@ def load_model(
     found = find_tokenizer(checkpoint, path, tokenizer)
     for notice in (*checkpoint.notices, *found.notices):
         click.echo(f"Warning: {notice}", err=True)
-    return LoadedModel(checkpoint.build_model(device), found.tokenizer, checkpoint.run_config)
+    model = checkpoint.build_model(device)
+    if weights != "fp32":
+        model.keep_weights(weights)
+    return LoadedModel(model, found.tokenizer, checkpoint.run_config, checkpoint.step)

@@ -18,9 +18,14 @@ COMMANDS = {
     "score": "Score a text with a trained model.",
     "data": "List the sources of text, prepare a token cache, or show rows.",
     "eval": "Evaluate a model, and what its planner does, on held-out text.",
+    "report": "Make a page about a run: one HTML file that needs no network.",
+    "compare": "Compare runs: their figures, curves and plan states.",
     "bench": "Measure how fast a model is on this machine.",
     "convert": "Turn any checkpoint that can be read into one of today's form.",
+    "export": "Write a checkpoint as a folder for other programs.",
     "config": "List the shipped configurations, or print one.",
+    "doctor": "Tell whether this installation and machine can run APEL-R.",
+    "completion": "Print the script that completes commands and options in a shell.",
 }
 """Each command and its line in the help, with which its own help begins; `commands/<name>.py` holds it as `<name>`."""
 
@@ -53,7 +58,18 @@ class LazyGroup(FriendlyGroup):
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
 
+def _show_version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from apelr_cli.versions import version_text
+
+        click.echo(version_text())
+        context.exit()
+
+
+VERSION_HELP = "Show the versions of APEL-R's packages, torch and Python, and exit."
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="apelr-cli", prog_name="apelr")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help=VERSION_HELP)
 def main() -> None:
     """Train and sample language models whose plan is filtered exactly."""

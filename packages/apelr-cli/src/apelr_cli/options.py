@@ -12,9 +12,11 @@ __all__ = [
     "device_option",
     "format_option",
     "output_option",
+    "page_option",
     "set_option",
     "tokenizer_option",
     "unexpected_option",
+    "weights_option",
 ]
 
 
@@ -50,6 +52,13 @@ device_option = click.option(
 )
 
 
+def weights_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--weights fp32|bf16|int8`, with the command's own words on what it is good for."""
+    return click.option(
+        "--weights", type=click.Choice(["fp32", "bf16", "int8"]), default="fp32", show_default=True, help=help_text
+    )
+
+
 def _in_a_folder(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
     if value is not None and not value.parent.is_dir():
         raise click.BadParameter(f"{value.parent} is not a folder", param_hint="--output")
@@ -64,6 +73,17 @@ output_option = click.option(
     callback=_in_a_folder,
     help="Write the JSON object into this file too.",
 )
+
+
+def page_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`-o FILE.html`, with what happens where it is not given."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help=f"Write the page into this file; an earlier page there is replaced, nothing else is. {default}",
+    )
 
 
 def set_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

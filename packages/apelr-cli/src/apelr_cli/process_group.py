@@ -13,14 +13,16 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from apelr_cli.distributed_config import DistributedConfig
-from apelr_cli.launch import Launch, LaunchError
+from apelr_cli.launch import Launch, LaunchError, said_once
 from apelr_cli.run_config import RunConfig
-from apelr_model import NonFiniteError, World
+from apelr_model import World
 
 __all__ = ["check_division", "check_same", "device_of_process", "joined"]
 
 LONGEST_WAIT = timedelta(hours=2)
 """For others, which may prepare text or write what only one writes; one that has died is noticed at once."""
+LONGEST_JOIN = timedelta(minutes=10)
+"""For the others to come: launchers start all at once, and nothing is done before."""
 BETWEEN_QUESTIONS = 0.02
 """Seconds."""
 
@@ -59,8 +61,8 @@ def check_division(config: RunConfig, size: int) -> None:
 def joined(launch: Launch, distributed: DistributedConfig, device: torch.device) -> Iterator[World]:
     """Within the block this process is one of a group; alone, it is a world of its own.
 
-    A failure that all processes share is an error of the first alone. Raises LaunchError for a backend that is not
-    there.
+    What goes wrong in all of them is said once. Raises LaunchError for a backend that is not there, and where the
+    others do not come within 10 minutes.
     """
     world = World(launch.rank, launch.size)
     if world.size == 1:
@@ -70,12 +72,8 @@ def joined(launch: Launch, distributed: DistributedConfig, device: torch.device)
     store, _, _ = next(rendezvous("env://", timeout=LONGEST_WAIT))
     store = dist.PrefixStore(_agreed_name(store, world), store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=LONGEST_WAIT)
-    try:
+    with said_once(world.rank):
         yield world
-    except NonFiniteError as error:
-        if world.is_first:
-            raise
-        raise SystemExit(1) from error
     dist.destroy_process_group()
 
 
@@ -87,6 +85,7 @@ def _agreed_name(store: Any, world: World) -> str:
     until somebody answers to it: one that has died does not.
     """
     own = token_hex(8)
+    end = time.monotonic() + LONGEST_JOIN.total_seconds()
     if world.is_first:
         store.set("group", own)
         waiting = set(range(1, world.size))
@@ -94,7 +93,7 @@ def _agreed_name(store: Any, world: World) -> str:
             for rank in [rank for rank in waiting if store.check([f"{own}/{rank}"])]:
                 store.set(f"{own}/{rank}/heard", store.get(f"{own}/{rank}"))
                 waiting.remove(rank)
-            time.sleep(BETWEEN_QUESTIONS)
+            _pause(world, end)
         return own
     while True:
         if store.check(["group"]):
@@ -103,7 +102,17 @@ def _agreed_name(store: Any, world: World) -> str:
             heard = f"{name}/{world.rank}/heard"
             if store.check([heard]) and store.get(heard).decode("ascii") == own:
                 return name
-        time.sleep(BETWEEN_QUESTIONS)
+        _pause(world, end)
+
+
+def _pause(world: World, end: float) -> None:
+    """Between two questions. Raises LaunchError after `end`, seconds of the monotonic clock."""
+    if time.monotonic() > end:
+        raise LaunchError(
+            f"process {world.rank}: not all {world.size} processes have come within {LONGEST_JOIN}; what the others or "
+            "their launchers said tells why"
+        )
+    time.sleep(BETWEEN_QUESTIONS)
 
 
 def _backend(name: str, device: torch.device) -> str:

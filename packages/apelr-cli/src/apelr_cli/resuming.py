@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from apelr_cli.metric_sinks import check_sinks
 from apelr_cli.process_group import check_division
 from apelr_cli.row_feed import check_row_feed
 from apelr_cli.run_config import RunConfig, differences, to_plain
@@ -27,12 +28,13 @@ __all__ = ["RunPlan", "RunRequest", "check_same_data", "plan_run", "restore", "s
 MOVABLE = (
     *("train.out_dir", "data.token_cache", "data.token_cache_dir", "data.reuse_token_cache"),
     *("train.num_workers", "train.prefetch_factor", "train.persistent_workers", "train.pin_memory"),
-    *("train.keep_checkpoints", "train.skip_non_finite"),
-    *("train.distributed.strategy", "train.distributed.backend"),
+    *("train.async_save", "train.sharded_checkpoints", "train.keep_checkpoints", "train.skip_non_finite"),
+    *("train.sinks", "train.distributed.strategy", "train.distributed.backend"),
 )
 """Between two parts of a run its folder may be moved, its ids kept elsewhere, its rows fetched otherwise or divided
-between another number of processes, which gives the same ones, more or fewer checkpoints be kept, and steps be skipped
-at which it would have stopped; nothing else may change."""
+between another number of processes, which gives the same ones, checkpoints be written otherwise and more or fewer of
+them be kept, steps be skipped at which it would have stopped, and metrics be written to other places too; nothing else
+may change."""
 
 
 def find_resumed(folder: RunFolder, resume: str) -> FoundCheckpoint | None:
@@ -136,6 +138,7 @@ def plan_run(asked: RunRequest, *, processes: int) -> RunPlan:
     config, folder, device, resume, force = asked
     check_arithmetic(config.train, device)
     check_row_feed(config.train, device)
+    check_sinks(config.train.sinks)
     open_corpus(config.data, seed=config.seed)  # looks files up; asks no network
     if resume:
         found = find_resumed(folder, resume)

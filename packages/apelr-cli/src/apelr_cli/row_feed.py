@@ -2,7 +2,9 @@
 
 import atexit
 import multiprocessing
+import os
 import signal
+import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -48,7 +50,7 @@ class RowFeed(Generic[Item]):
             persistent_workers=train.persistent_workers,
             pin_memory=train.pin_memory,
             collate_fn=_as_it_is,
-            worker_init_fn=_leave_signals_to_the_run,
+            worker_init_fn=_begin_worker,
             multiprocessing_context=_Context() if train.num_workers else None,
             generator=torch.Generator(),  # the loader's own: without one it would draw from the training's
         )
@@ -167,7 +169,23 @@ def _as_it_is(item: Item) -> Item:
     return item
 
 
-def _leave_signals_to_the_run(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
+    _leave_signals_to_the_run()
+    threading.Thread(target=_end_with_the_run, name="apelr-worker", daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    """In a thread of a worker: end it when the run's process has ended, however that ended.
+
+    The loader's own watch asks who its parent is when the worker begins, which is too late where the run has been
+    killed by then: such a worker would wait for ever.
+    """
+    if (run := multiprocessing.parent_process()) is not None:
+        run.join()
+        os._exit(1)
+
+
+def _leave_signals_to_the_run() -> None:
     """A terminal or a scheduler signals all processes of a run: the main one saves, and then ends its workers.
 
     A second SIGTERM ends a worker as it ends the run; Python's own end sends one to workers that were forgotten.

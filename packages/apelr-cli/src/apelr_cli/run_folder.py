@@ -6,7 +6,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,17 @@ __all__ = ["RunError", "RunFolder", "environment"]
 LOCK_NAME = "run.lock"
 OWN_FILES = {
     "checkpoint.pt": "The newest complete checkpoint: all that `sample`, `score` and `--resume` need.",
-    "checkpoints": "Folder of all checkpoints, `step-<8 digits>.pt`.",
+    "checkpoint.json": "In its place with `train.sharded_checkpoints`: the name of the newest one's folder.",
+    "checkpoints": "Folder of all checkpoints: files `step-<8 digits>.pt`, or, of shards, folders `step-<8 digits>`.",
     "tokenizer.json": "The fitted tokenizer (also inside every checkpoint).",
     "metrics.json": "Final evaluation on all held-out text, with reference figures; its presence marks a finished run.",
     "planner_eval.json": "Planner diagnostics on held-out text (train.val_batches batches), each state's tokens, and, "
     "where the corpus knows its plans, how well they were found.",
     "metrics.jsonl": "One JSON object a line: training steps, splits of plan states, evaluations, previews.",
+    "tensorboard": "Folder of TensorBoard's event files, where train.sinks asks for them: made from metrics.jsonl.",
     "config.yaml": "The resolved config: every key with its value.",
     "run.json": "Versions, command, device, seed, git revision, parameters and FLOPs by part, counts of the text read.",
+    "report.html": "A page about the run, made by `apelr report`.",
     LOCK_NAME: "Locked by the process that trains in the folder, so that no second one does; empty.",
 }
 """Everything that a run writes; `--force` removes these, but for the lock it holds, and touches nothing else."""
@@ -49,8 +53,9 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The newest complete checkpoint."""
-        return self.path / "checkpoint.pt"
+        """What stands for the newest complete checkpoint."""
+        pointer = self.path / "checkpoint.json"
+        return pointer if pointer.exists() else self.path / "checkpoint.pt"
 
     @property
     def is_finished(self) -> bool:
@@ -92,7 +97,7 @@ class RunFolder:
             return
         temporary = self.path / f"{name}.tmp"
         try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            with _named_errors(self.path / name), temporary.open("w", encoding="utf-8", newline="\n") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -118,11 +123,16 @@ class RunFolder:
         """Add one JSON object as a line of metrics.jsonl, flushed."""
         if not self.writes:
             return
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8", newline="\n") as file:
+        path = self.path / "metrics.jsonl"
+        with _named_errors(path), path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(as_json(line), ensure_ascii=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl that are complete. Raises RunError where one is not what a run writes."""
+        return [line for _, line in self._metrics_lines()]
+
+    def _metrics_lines(self) -> list[tuple[str, dict[str, Any]]]:
+        """`metrics`, each with its text."""
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             if path.exists() or path.is_symlink():
@@ -138,15 +148,27 @@ class RunFolder:
         for number, line in enumerate(lines, 1):
             if not (isinstance(line, dict) and type(line.get("step")) is int and isinstance(line.get("kind"), str)):
                 raise RunError(f"{path} holds a line without step and kind, line {number}; remove the file to go on")
-        return lines
+        return list(zip(complete, lines, strict=True))
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop metrics of later steps, and a broken last line: a resumed run writes them again."""
         if not self.writes:
             return
-        kept = [line for line in self.metrics() if line["step"] <= step and line["kind"] != "final"]
-        self.write_text("metrics.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+        lines = self._metrics_lines()
+        kept = [text for text, line in lines if line["step"] <= step and line["kind"] != "final"]
+        self.write_text("metrics.jsonl", "".join(f"{text}\n" for text in kept))
         (self.path / "metrics.json").unlink(missing_ok=True)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Within the block, an OSError of a file that is open, which says nothing of its name, is one of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def environment() -> dict[str, Any]:

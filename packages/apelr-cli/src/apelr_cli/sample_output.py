@@ -7,6 +7,7 @@ from typing import TextIO
 import click
 
 from apelr_cli.sample_row import Forecast, SampleRow
+from apelr_cli.terminal_text import for_terminal
 
 __all__ = ["JsonOutput", "TextOutput", "forecast_line", "sample_record"]
 
@@ -19,12 +20,12 @@ class TextOutput:
 
     Forecasts follow their sample, or where they are events of their own come at once. The first sample that is not
     complete streams; text of later ones waits for its turn. Where there are several, a line `--- sample 2 of 3 ---`
-    stands before each.
+    stands before each. A terminal is shown control characters written out; elsewhere the text is what it is.
     """
 
     def __init__(self, stream: TextIO, prompt: str, count: int) -> None:
         self._stream = stream
-        self._prompt = prompt
+        self._prompt = for_terminal(prompt, stream)
         self._count = count
         self._waiting: list[list[str]] = [[] for _ in range(count)]
         self._ended: dict[int, SampleRow] = {}
@@ -35,8 +36,14 @@ class TextOutput:
         """Print the prompt."""
         self._open()
 
-    def add(self, index: int, text: str) -> None:
+    def add(self, index: int, text: str, row: SampleRow) -> None:
         """Print `text` now if it is the turn of sample `index`, else later."""
+        self._put(index, for_terminal(text, self._stream))
+
+    def close(self, row: SampleRow) -> None:
+        """Nothing stands below a sample."""
+
+    def _put(self, index: int, text: str) -> None:
         if index == self._live:
             self._write(text)
         else:
@@ -52,6 +59,7 @@ class TextOutput:
         self._ended[index] = row
         while (ended := self._ended.pop(self._live, None)) is not None:
             self._write("\n")
+            self.close(ended)
             if self._live not in self._shown:
                 for forecast in ended.forecasts:
                     self._show(self._live, forecast)
@@ -91,7 +99,7 @@ class JsonOutput:
     def start(self) -> None:
         """Print nothing."""
 
-    def add(self, index: int, text: str) -> None:
+    def add(self, index: int, text: str, row: SampleRow) -> None:
         """Print nothing: a line is written when its sample is complete."""
 
     def foresee(self, index: int, forecast: Forecast) -> None:

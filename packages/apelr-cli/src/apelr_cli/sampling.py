@@ -1,6 +1,6 @@
 """Drawing samples and handing each piece of text on as soon as it is certain."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,9 +9,10 @@ import click
 from apelr_cli.loading import LoadedModel
 from apelr_cli.plan_choice import PlanChoice
 from apelr_cli.sample_row import Forecast, SampleRow
-from apelr_model import NothingLeftError, PlanForecast, SamplingSettings, generate
+from apelr_cli.user_input import warn_of_unknown
+from apelr_model import GeneratedToken, NothingLeftError, PlanForecast, SamplingSettings, generate
 
-__all__ = ["SampleOutput", "SampleRequest", "draw_samples", "sampling_settings"]
+__all__ = ["SampleOutput", "SampleRequest", "draw_samples", "hand_on", "sampling_settings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +21,6 @@ class SampleRequest:
 
     prompt: str
     """Text that every sample continues."""
-    prompt_ids: Sequence[int]
-    """BOS and the prompt's ids."""
     settings: SamplingSettings
     """How each token is drawn."""
     max_new_tokens: int
@@ -39,6 +38,11 @@ class SampleRequest:
     choice: PlanChoice
     """How the belief is used."""
 
+    @property
+    def foreseen(self) -> bool:
+        """Whether forecasts are events of their own."""
+        return self.async_lookahead and self.lookahead_steps > 0
+
 
 class SampleOutput(Protocol):
     """Where samples go as they are made; pieces of different samples come interleaved."""
@@ -46,8 +50,8 @@ class SampleOutput(Protocol):
     def start(self) -> None:
         """The model is ready."""
 
-    def add(self, index: int, text: str) -> None:
-        """Sample `index` goes on with `text`."""
+    def add(self, index: int, text: str, row: SampleRow) -> None:
+        """Sample `index`, which `row` holds, goes on with `text`."""
 
     def foresee(self, index: int, forecast: Forecast) -> None:
         """A forecast of sample `index` has come as an event of its own; the row holds it too."""
@@ -76,7 +80,10 @@ def draw_samples(loaded: LoadedModel, request: SampleRequest, output: SampleOutp
     A sample does not depend on its neighbours. Raises NothingLeftError where a sample cannot go on.
     """
     tokenizer = loaded.tokenizer
-    rows = [SampleRow(request.prompt, request.prompt_ids, tokenizer, request.stops) for _ in range(request.num_samples)]
+    encoding = tokenizer.encode(request.prompt)
+    warn_of_unknown(tokenizer, request.prompt, encoding)
+    prompt_ids = [tokenizer.bos_id, *encoding.ids]
+    rows = [SampleRow(request.prompt, prompt_ids, tokenizer, request.stops) for _ in range(request.num_samples)]
     events = generate(
         loaded.model,
         [row.prompt_ids for row in rows],
@@ -90,8 +97,17 @@ def draw_samples(loaded: LoadedModel, request: SampleRequest, output: SampleOutp
         freeze_planner=request.choice.freeze_planner,
         is_finished=lambda index: rows[index].done,
     )
-    foreseen = request.async_lookahead and request.lookahead_steps > 0
-    unfinished = set(range(request.num_samples))
+    hand_on(events, rows, output, foreseen=request.foreseen)
+
+
+def hand_on(
+    events: Iterable[GeneratedToken | PlanForecast], rows: Sequence[SampleRow], output: SampleOutput, *, foreseen: bool
+) -> None:
+    """Give `output` what `events` add to the rows, as soon as it is certain, and each row when it is complete.
+
+    `foreseen` says whether forecasts are events of their own. Raises what making the events raises.
+    """
+    unfinished = set(range(len(rows)))
     output.start()
     try:
         for event in events:
@@ -101,7 +117,7 @@ def draw_samples(loaded: LoadedModel, request: SampleRequest, output: SampleOutp
                 if forecast is not None:
                     output.foresee(event.row, forecast)
             else:
-                output.add(event.row, row.push(event))
+                output.add(event.row, row.push(event), row)
             if row.done and (not foreseen or row.is_foreseen):
                 output.end(event.row, row)
                 unfinished.remove(event.row)
@@ -109,5 +125,5 @@ def draw_samples(loaded: LoadedModel, request: SampleRequest, output: SampleOutp
         output.abandon()
         raise
     for index in sorted(unfinished):
-        output.add(index, rows[index].finish())
+        output.add(index, rows[index].finish(), rows[index])
         output.end(index, rows[index])

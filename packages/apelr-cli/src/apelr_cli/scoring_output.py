@@ -8,6 +8,7 @@ from typing import NamedTuple
 from apelr_cli.loading import LoadedModel
 from apelr_cli.plan_choice import PlanChoice, choose_policy
 from apelr_cli.plan_output import PlanKind, ShownPlans, shown_plans
+from apelr_cli.terminal_text import quoted
 from apelr_model import ImpossibleObservationError, Score, score
 from apelr_tokenizers import Tokenizer
 
@@ -100,7 +101,7 @@ def text_pieces(scored: ScoredText, tokenizer: Tokenizer) -> Iterator[str]:
     yield f"\n{'target':>8} {'id':>7} {'log_prob':>10} {'chunk':>7}  {scored.plans.heading:<12} text\n"
     for position, target in enumerate(_targets(scored)):
         plan = _plan_text(target.plan)
-        text = json.dumps(tokenizer.decode([target.id]), ensure_ascii=False)
+        text = quoted(tokenizer.decode([target.id]))
         yield f"{position:>8} {target.id:>7} {target.log_prob:>10.4f} {target.chunk:>7}  {plan:<12} {text}\n"
 
 

@@ -38,6 +38,11 @@ class TrainLoop(OptimConfig):
     """Tokens of a preview."""
     save_interval: int = 200
     """Steps between two checkpoints; there is always one at step 0 and one at the end."""
+    async_save: bool = False
+    """Whether a save goes on in the background once the state has been copied, which takes as much memory again."""
+    sharded_checkpoints: bool | None = None
+    """Whether a checkpoint is a folder into which each process writes its share, and not one file that the first one
+    writes; either goes on with any number of processes. null for what distributed.strategy needs: true with fsdp."""
     keep_checkpoints: int | None = None
     """Checkpoints that stay: so many of the newest, and beside them the best by validation NLL; null for all."""
     resume_from: str | None = None
@@ -50,6 +55,9 @@ class TrainLoop(OptimConfig):
     """Whether the workers of evaluations wait for the next one in place of being started anew for each."""
     pin_memory: bool = False
     """Whether batches wait in page-locked memory, from which CUDA copies them while it computes."""
+    sinks: tuple[Literal["tensorboard"], ...] = ()
+    """What metrics are also written to, beside metrics.jsonl: `tensorboard`, event files in the run folder, which need
+    the extra apelr-cli[tensorboard]."""
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     """How several processes train one model."""
 
@@ -75,6 +83,7 @@ class TrainLoop(OptimConfig):
                 "null or >= 2: one that is whole, whatever becomes of the other",
                 self.keep_checkpoints is None or self.keep_checkpoints >= 2,
             ),
+            ("sinks", list(self.sinks), "without repetition", len(set(self.sinks)) == len(self.sinks)),
             ("resume_from", self.resume_from, "null or a checkpoint", self.resume_from != ""),
             ("num_workers", self.num_workers, ">= 0", self.num_workers >= 0),
             (
@@ -89,7 +98,26 @@ class TrainLoop(OptimConfig):
                 "false when num_workers is 0",
                 not self.persistent_workers or self.num_workers > 0,
             ),
+            *self._rules_of_shards(),
         ]
+
+    def _rules_of_shards(self) -> list[Rule]:
+        """What cannot be done where each process has a share of the parameters."""
+        if self.distributed.strategy != "fsdp":
+            return []
+        shared = "with distributed.strategy fsdp"
+        return [
+            ("sharded_checkpoints", self.sharded_checkpoints, f"null or true {shared}", self.saves_shards),
+            ("compile", self.compile, f"false {shared}", not self.compile),
+            ("precision", self.precision, f"fp32 or bf16 {shared}", self.precision != "fp16"),
+            ("split_interval", self.split_interval, f"0 {shared}", self.split_interval == 0),
+            ("skip_non_finite", self.skip_non_finite, f"0 {shared}", self.skip_non_finite == 0),
+        ]
+
+    @property
+    def saves_shards(self) -> bool:
+        """What `sharded_checkpoints` comes to."""
+        return self.distributed.strategy == "fsdp" if self.sharded_checkpoints is None else self.sharded_checkpoints
 
     @property
     def rows_per_step(self) -> int:

@@ -4,11 +4,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from apelr_cli.metric_sinks import RunMetrics
+from apelr_cli.preview import preview_text
 from apelr_cli.reporting import Reporter
 from apelr_cli.row_feed import WaitingTime, worker_errors
 from apelr_cli.run_checkpoints import RunCheckpoints
@@ -18,15 +21,7 @@ from apelr_cli.run_folder import RunFolder
 from apelr_cli.signals import StopRequest, StopTraining
 from apelr_cli.training_data import TrainingData
 from apelr_cli.training_diagnostics import planner_diagnostics_of_run
-from apelr_model import (
-    Evaluation,
-    SamplingSettings,
-    StepReport,
-    TokenBatch,
-    Trainer,
-    evaluate,
-    generate,
-)
+from apelr_model import Evaluation, PlannerLM, StepReport, TokenBatch, Trainer, evaluate
 
 __all__ = ["TrainingRun"]
 
@@ -50,6 +45,7 @@ class TrainingRun:
         self.reporter = reporter
         self.stop = stop
         self.world = trainer.world
+        self.metrics = RunMetrics(folder, config.train.sinks)
         self.waiting = WaitingTime()
         self.checkpoints = RunCheckpoints(config, trainer, data, folder)
         stop.on_save = self._save_now
@@ -59,7 +55,9 @@ class TrainingRun:
         self.folder.write_text("config.yaml", to_yaml(self.config))
         self.folder.write_text("tokenizer.json", self.checkpoints.tokenizer_text)
         self.folder.write_json("run.json", describe_start(self.config, self.trainer, self.data))
+        self.metrics.open()
         self.checkpoints.save()
+        self.checkpoints.finish()
 
     def take_up(self, *, mend: bool) -> None:
         """Go on in a folder one of whose checkpoints has just been loaded.
@@ -67,9 +65,11 @@ class TrainingRun:
         With `mend` newer ones are damaged: what was loaded is saved again, so that checkpoint.pt is whole.
         """
         self.folder.forget_metrics_after(self.trainer.step)
+        self.metrics.open()
         self.checkpoints.took_up(self.folder.metrics())
         if mend:
             self.checkpoints.save()
+            self.checkpoints.finish()
         about = self.folder.read_json("run.json")
         continued = [*about.get("continued", []), {"step": self.trainer.step, **describe_part(self.trainer)}]
         self.folder.write_json("run.json", {**about, "continued": continued})
@@ -81,16 +81,19 @@ class TrainingRun:
         """
         try:
             with worker_errors(), self.checkpoints.named_in_errors():
-                self._evaluate_if_missed()
+                self._make_up_for_what_was_missed()
                 self._train()
                 return self._finish()
         except StopTraining as stopped:
             if stopped.at_safe_point:
                 with self.checkpoints.named_in_errors():
                     self.checkpoints.save_if_new()
+                    self.checkpoints.finish()
             raise
         finally:
+            self.metrics.close()
             self.data.close()
+            self.checkpoints.close()
 
     def _train(self) -> None:
         """The steps that are left, and between them what their intervals say."""
@@ -98,6 +101,7 @@ class TrainingRun:
         with closing(self.data.train_batches(range(self.trainer.step, train.max_steps))) as batches:
             while self.trainer.step < train.max_steps:
                 self.stop.check()
+                self.checkpoints.check()
                 report, text_bytes = self._step(batches)
                 self._log(report, text_bytes)
                 self._log_splits(report)
@@ -106,7 +110,7 @@ class TrainingRun:
                 if report.step % train.eval_interval == 0 and report.step < train.max_steps:
                     self._evaluate()
                 if train.preview_interval and report.step % train.preview_interval == 0:
-                    self._by_the_first(self._preview)
+                    self._preview()
 
     def _step(self, batches: Iterator[tuple[TokenBatch, int]]) -> tuple[StepReport, int]:
         """One optimizer step, with the time it waits for its rows, and the UTF-8 bytes that they stand for."""
@@ -127,12 +131,13 @@ class TrainingRun:
     def _save_now(self) -> None:
         """A signal has asked for a checkpoint."""
         self.checkpoints.save_if_new()
+        self.checkpoints.finish()
         self.reporter.say_at(self.trainer.step, "saved, as asked")
 
     def _log(self, report: StepReport, text_bytes: int) -> None:
         if report.skipped:
             self.reporter.say_at(report.step, f"skipped: {report.skipped}")
-            self.folder.append_metrics({"kind": "skipped", "step": report.step, "reason": report.skipped})
+            self.metrics.write({"kind": "skipped", "step": report.step, "reason": report.skipped})
             return
         if report.step % self.config.train.log_interval and report.step != self.config.train.max_steps:
             return
@@ -141,7 +146,7 @@ class TrainingRun:
         bits = nll * report.targets / math.log(2) / text_bytes if text_bytes else None
         speed = self.reporter.tokens_per_second(report)
         self.reporter.step(report, bits, speed)
-        self.folder.append_metrics(
+        self.metrics.write(
             {
                 "kind": "train",
                 "step": report.step,
@@ -160,71 +165,74 @@ class TrainingRun:
         """Plan states that were given up for copies of others."""
         for split in report.splits:
             self.reporter.split(report.step, split)
-            self.folder.append_metrics({"kind": "split", "step": report.step, **split._asdict()})
+            self.metrics.write({"kind": "split", "step": report.step, **split._asdict()})
 
-    def _evaluate_if_missed(self) -> None:
-        """A run stopped between a step and its evaluation makes up for it when it is taken up."""
+    def _make_up_for_what_was_missed(self) -> None:
+        """A run stopped between a step and its evaluation or preview makes up for them when it is taken up."""
         step, train = self.trainer.step, self.config.train
-        if not 0 < step < train.max_steps or step % train.eval_interval:
+        if step == 0:
             return
-        logged = [line["step"] for line in self.folder.metrics() if line["kind"] == "validation"]
-        if self.world.largest(self.world.is_first and step not in logged):
+        logged = [line["kind"] for line in self.folder.metrics() if line["step"] == step]
+        if step % train.eval_interval == 0 and step < train.max_steps and self._is_missing("validation", logged):
             self._evaluate()
+        if train.preview_interval and step % train.preview_interval == 0 and self._is_missing("preview", logged):
+            self._preview()
+
+    def _is_missing(self, kind: str, logged: list[str]) -> bool:
+        """As the process that writes knows it."""
+        return bool(self.world.largest(self.world.is_first and kind not in logged))
 
     def _evaluate(self) -> None:
-        found = self._evaluation(self.config.train.val_batches)
+        found = self._evaluation(self.trainer.whole_model(), self.config.train.val_batches)
         self.checkpoints.evaluated(found.nll)
         self.reporter.evaluation(self.trainer.step, found)
-        self.folder.append_metrics({"kind": "validation", "step": self.trainer.step, **found._asdict()})
+        self.metrics.write({"kind": "validation", "step": self.trainer.step, **found._asdict()})
 
-    def _evaluation(self, limit: int | None) -> Evaluation:
+    def _evaluation(self, model: PlannerLM, limit: int | None) -> Evaluation:
         batches = self.stop.watch(self.data.own_validation_batches(limit))
         text_bytes = self.data.validation_bytes(limit)
-        return evaluate(self.trainer.model, batches, text_bytes=text_bytes, world=self.world)
+        return evaluate(model, batches, text_bytes=text_bytes, world=self.world)
 
     def _preview(self) -> None:
-        """Show and log a short continuation of the preview prompt; draws no number from the training RNG."""
-        train, tokenizer, model = self.config.train, self.data.tokenizer, self.trainer.model
-        prompt = [tokenizer.bos_id, *tokenizer.encode(train.preview_prompt).ids]
-        tokens = generate(
-            model,
-            [prompt],
-            SamplingSettings(temperature=0.8),
-            max_new_tokens=train.preview_tokens,
-            seeds=[self.config.seed],
-            eos_id=tokenizer.eos_id,
-        )
-        text = train.preview_prompt + tokenizer.decode([token.id for token in self.stop.watch(tokens)])
+        """Show and log a short text."""
+        self._by_the_first(partial(self._show_preview, self.trainer.whole_model()))
+
+    def _show_preview(self, model: PlannerLM) -> None:
+        text = preview_text(self.config, model, self.data.tokenizer, self.stop)
         self.reporter.say(f"step {self.trainer.step}  preview: {text!r}")
-        self.folder.append_metrics({"kind": "preview", "step": self.trainer.step, "text": text})
+        self.metrics.write({"kind": "preview", "step": self.trainer.step, "text": text})
 
     def _finish(self) -> Evaluation:
         """Evaluate on all validation rows and write metrics.json, whose presence marks the run as finished."""
         started = time.monotonic()
-        found = self._evaluation(None)
+        model = self.trainer.whole_model()
+        found = self._evaluation(model, None)
         self.reporter.evaluation(self.trainer.step, found)
         self.stop.check()
-        self._by_the_first(lambda: self._write_final(found, started))
+        self.checkpoints.finish()  # what is written after this says that the run is finished
+        self._by_the_first(partial(self._write_final, model, found, started))
         return found
 
-    def _write_final(self, found: Evaluation, started: float) -> None:
+    def _write_final(self, model: PlannerLM, found: Evaluation, started: float) -> None:
         """What else is known at the end, into the run's files."""
         references = self.data.references()
-        report = planner_diagnostics_of_run(self.config, self.trainer.model, self.data, self.reporter, self.stop)
+        report = planner_diagnostics_of_run(self.config, model, self.data, self.reporter, self.stop)
         self.folder.write_json("planner_eval.json", {"step": self.trainer.step, **report})
         skipped = sum(line["kind"] == "skipped" for line in self.folder.metrics())
-        self.folder.append_metrics({"kind": "final", "step": self.trainer.step, **found._asdict()})
+        self.metrics.write({"kind": "final", "step": self.trainer.step, **found._asdict()})
         content: Mapping[str, Any] = {
             "step": self.trainer.step,
             "validation": found._asdict(),
             "tokenizer_lossless": self.data.tokenizer.lossless,
             "references_bits_per_byte": references,
             "waiting_for_rows": self.waiting.share,
+            "waiting_for_saves": self.checkpoints.share_of_time,
             "skipped_steps": skipped,
             "final_evaluation_seconds": round(time.monotonic() - started, 3),
         }
         self.folder.write_json("metrics.json", content)
         self.reporter.say(f"waited for rows {self.waiting.share:.2%} of the time of the training steps")
+        self.reporter.say(f"waited for saves {self.checkpoints.share_of_time:.2%} of the time of the run")
         if skipped:
             self.reporter.say(f"skipped {skipped} of {self.trainer.step} steps: a loss term or gradient was not finite")
         for name, bits in references.items():

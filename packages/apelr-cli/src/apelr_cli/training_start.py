@@ -93,7 +93,8 @@ def _set_up(asked: RunRequest, plan: RunPlan, reporter: Reporter, stop: StopRequ
     torch.manual_seed(config.seed)
     model = build_model(config.model, data.tokenizer.vocab_size).to(device)
     reporter.say("; ".join(describe_costs(model, count_costs(model, config.train.seq_len))))
-    trainer = Trainer(model, config.train, config.train.weights, world=world)
+    sharded = config.train.distributed.strategy == "fsdp"
+    trainer = Trainer(model, config.train, config.train.weights, world=world, sharded=sharded)
     if plan.resumed:
         check_same_data(plan.resumed, data.identity())
         restore(trainer, plan.resumed, restore_rng=True)

@@ -151,7 +151,7 @@ def test_a_signal_leaves_nothing_half_written(
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == 128 + number
     assert errors.decode().splitlines()[-1] == f"stopped by {number.name}; nothing half-written is left"
     left = [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"]

@@ -62,6 +62,15 @@ def test_the_validation_split_with_every_diagnostic(apelr: Run, run: Path) -> No
     assert "states" not in plain
 
 
+def test_weights_in_fewer_bits_cost_little(apelr: Run, make_checkpoint: Make, run_config: dict[str, Any]) -> None:
+    config = V2Config(num_plan_states=2, chunk_size=3, token_dim=5, hidden_dim=64)
+    wide = make_checkpoint(config=config, changes={"run_config": run_config})
+    arguments = ("eval", "--checkpoint", wide, "--format", "json", "--no-diagnostics", "--weights")
+    exact, bf16, int8 = (report(apelr(*arguments, form))["bits_per_byte"] for form in ("fp32", "bf16", "int8"))
+    assert len({exact, bf16, int8}) == 3
+    assert (bf16, int8) == pytest.approx((exact, exact), rel=1e-2)
+
+
 @pytest.mark.parametrize("form", [V1Config, V2Config])
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_the_belief_goes_on_over_a_lane_of_rows_and_the_executor_does_not(

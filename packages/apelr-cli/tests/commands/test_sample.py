@@ -17,7 +17,7 @@ from click.testing import Result
 
 from apelr_cli.commands.sample import sample
 from apelr_cli.loading import load_model
-from apelr_model import SamplingSettings, V2Config, forecast
+from apelr_model import PlannerLM, SamplingSettings, V2Config, forecast
 from apelr_tokenizers import Tokenizer
 
 Run = Callable[..., Result]
@@ -281,11 +281,29 @@ def test_a_terminal_without_a_prompt_is_a_usage_error(start_apelr: Start, make_c
     pty = pytest.importorskip("pty")
     controller, terminal = pty.openpty()
     process = start_apelr("sample", "--checkpoint", make_checkpoint(), stdin=terminal)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     os.close(controller)
     os.close(terminal)
     assert (process.returncode, out) == (2, b"")
     assert b"no prompt: give --prompt TEXT or --prompt-file FILE, or pipe text into standard input" in err
+
+
+# Speed
+
+
+def test_compile_and_weights_are_for_the_model(
+    apelr: Run, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[PlannerLM] = []
+    monkeypatch.setattr(PlannerLM, "compile_decoding", lambda model: compiled.append(model))
+    wide = make_checkpoint(config=V2Config(num_plan_states=2, chunk_size=3, token_dim=5, hidden_dim=64))
+    arguments = ("sample", "--checkpoint", wide, "--prompt", "a", "--max-new-tokens", "9", "--format", "json")
+    plain, same, close = (
+        records(apelr(*arguments, *options)) for options in ((), ("--compile",), ("--compile", "--weights", "bf16"))
+    )
+    assert plain == same
+    assert plain != close
+    assert [model.weight_form for model in compiled] == [None, "bf16"]
 
 
 # Errors
@@ -311,6 +329,8 @@ def test_a_terminal_without_a_prompt_is_a_usage_error(start_apelr: Start, make_c
         (("--prompt", "a", "--lookahead-steps", "-1"), "-1 is not in the range"),
         (("--prompt", "a", "--seed", "-1"), "-1 is not in the range"),
         (("--prompt", "a", "--device", "tpu"), "'tpu' is not one of"),
+        (("--prompt", "a", "--weights", "int4"), "'int4' is not one of"),
+        (("--prompt", "a", "--weights", "int8"), "--weights int8 needs --compile"),
         (("--prompt", "a", "--format", "xml"), "'xml' is not one of"),
     ],
 )
@@ -372,7 +392,7 @@ def test_text_streams_and_ctrl_c_leaves_with_130(start_apelr: Start, make_checkp
     process = endless(start_apelr, make_checkpoint, char)
     assert process.stdout.read(20).startswith(b"a cat")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 130
     assert err == b"Interrupted.\n"
     assert out.endswith(b"\n")
@@ -383,14 +403,14 @@ def test_a_reader_that_goes_away_ends_it_quietly(start_apelr: Start, make_checkp
     assert process.stdout.read(5) == b"a cat"
     process.stdout.close()
     assert process.stderr.read() == b""
-    assert process.wait(timeout=300) == 1
+    assert process.wait(timeout=900) == 1
 
 
 def test_output_is_utf8_whatever_the_environment_says(start_apelr: Start, make_checkpoint: Make) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     arguments = ("--prompt", "é", "--max-new-tokens", 0)
     process = start_apelr("sample", "--checkpoint", make_checkpoint(), *arguments, env=environment)
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=900)
     assert out == "é\n".encode()
 
 
@@ -407,7 +427,7 @@ def test_help_waits_for_no_heavy_import() -> None:
         "heavy = {'torch', 'numpy', 'tokenizers', 'apelr_model', 'apelr_tokenizers', 'apelr_data', 'pydantic'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=900)
 
 
 @pytest.mark.parametrize("name", ["sample", "score"])
@@ -435,5 +455,6 @@ def test_the_options_are_those_of_the_interface() -> None:
         *("--repetition-penalty", "--no-repeat-ngram-size", "--stop", "--lookahead-steps", "--seed"),
         *("--num-samples", "--device", "--format", "--tokenizer", "--allow-unexpected", "--async-lookahead"),
         *("--force-state", "--freeze-planner", "--planner-mode", "--planner-temperature", "--no-token-filtering"),
-        *("--lookahead-horizon", "--lookahead-feedback-scale"),
+        *("--lookahead-horizon", "--lookahead-feedback-scale", "--show-plan", "--color", "--interactive"),
+        *("--compile", "--weights"),
     }

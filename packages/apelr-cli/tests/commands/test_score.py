@@ -208,7 +208,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(
     process.stdout.close()
     assert b"Traceback" not in (errors := process.stderr.read())
     assert b"Broken" not in errors
-    assert process.wait(timeout=300) == 1
+    assert process.wait(timeout=900) == 1
 
 
 def test_the_options_are_those_of_the_interface() -> None:

@@ -447,6 +447,10 @@ def test_dry_run_tells_what_each_process_holds_reads_and_sends(
     parameters = int(said.split(" parameters with")[0].rsplit(maxsplit=1)[1].replace(",", ""))
     assert f"each sends {4 * parameters / 2**20:,.1f} MiB a step" in said
     assert f"{16 * parameters / 2**20:,.0f} MiB for parameters, gradients and optimizer on each device (cpu)" in said
+    shards = train(*together, "train.distributed.strategy=fsdp").stdout
+    assert "MiB a step, parameters gathered and gradients scattered" in shards
+    assert "MiB a share of parameters, gradients and optimizer on each device (cpu)" in shards
+    assert "gathered at a time: the model, whose executor has no layers to divide, with gradients" in shards
     refused = train(*together, "train.batch_size=6")
     assert refused.exit_code == 1
     assert "(2 x 2 = 4), got 6" in refused.stderr
@@ -601,11 +605,11 @@ def test_a_signal_to_all_processes_of_a_run_saves_and_leaves_no_process(
     run = tmp_path / "run"
     changes = settings("train.num_workers=2", "train.max_steps=100000", "train.preview_interval=0")
     process = start_apelr("train", "--config", config_file, "--out", run, *changes, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    while not (run / "metrics.jsonl").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
     os.killpg(process.pid, signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=900)
     assert process.returncode == 143, said.decode()
     assert b"Traceback" not in said
     assert b"stopped by SIGTERM; go on with --resume auto" in said

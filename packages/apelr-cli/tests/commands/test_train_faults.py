@@ -104,6 +104,37 @@ MOMENTS = {
 """Where a run is killed."""
 
 
+IN_BACKGROUND = ("--set", "train.async_save=true")
+MOMENTS_IN_BACKGROUND = {
+    "when the state has been copied": {"kind": "open", "name": "step-00000004.pt.tmp", "at": 1},
+    **{name: MOMENTS[name] for name in ("in the middle of a file", "before checkpoint.pt")},
+    "before an old checkpoint goes": MOMENTS["before an old checkpoint goes"],
+    "in the last save": {"kind": "write", "name": "step-00000008.pt.tmp", "at": 9},
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS_IN_BACKGROUND)
+def test_a_run_killed_while_it_saves_in_the_background_ends_equal_too(
+    arguments: list[str],
+    whole: Path,
+    faulty_apelr: Faulty,
+    tmp_path: Path,
+    moment: str,
+    assert_equal_end: Callable[[Path, Path], None],
+) -> None:
+    """Equal to the run that waits for its saves."""
+    run = tmp_path / "run"
+    background = [*arguments, *IN_BACKGROUND, "--out", run]
+    fault = {**MOMENTS_IN_BACKGROUND[moment], "do": "KILL"}
+    killed = faulty_apelr(*background, watched=[run], fault=fault)
+    assert killed["code"] == -9, killed["said"]
+    load_checkpoint(run)
+    resumed = faulty_apelr(*background, watched=[run])
+    assert resumed["code"] == 0, resumed["said"]
+    assert_equal_end(run, whole)
+    assert not list(run.rglob("*.tmp"))
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_run_killed_while_it_writes_goes_on_and_ends_equal_bit_for_bit(
     arguments: list[str],
@@ -125,6 +156,82 @@ def test_a_run_killed_while_it_writes_goes_on_and_ends_equal_bit_for_bit(
     assert not list(run.rglob("*.tmp"))
 
 
+IN_SHARDS = ("--set", "train.sharded_checkpoints=true")
+MOMENTS_IN_SHARDS = {
+    "in the first save": ({"kind": "flush", "name": "step-00000000.tmp/manifest.json", "at": 1}, ()),
+    "before a shard is flushed": ({"kind": "flush", "name": "00001.safetensors", "at": 3}, IN_BACKGROUND),
+    "before the manifest": ({"kind": "open", "name": "step-00000004.tmp/manifest.json", "at": 1}, ()),
+    "in the manifest": ({"kind": "write", "name": "step-00000004.tmp/manifest.json", "at": 1}, IN_BACKGROUND),
+    "before the rename": ({"kind": "rename", "name": "checkpoints/step-00000004", "at": 1}, ()),
+    "before checkpoint.json": ({"kind": "rename", "name": "checkpoint.json", "at": 3}, IN_BACKGROUND),
+    "while an old one goes": ({"kind": "remove", "name": "step-00000000.gone.tmp", "at": 1}, IN_BACKGROUND),
+}
+
+
+@pytest.fixture(scope="module")
+def assert_equal_shards(faulty_runs: ModuleType) -> Callable[[Path, Path], None]:
+    """A run has ended as the whole one did, with folders in place of files."""
+
+    def compare(run: Path, whole: Path) -> None:
+        assert faulty_runs.same(faulty_runs.results(run), faulty_runs.results(whole))
+        kept = sorted(run.glob("checkpoints/step-*"))
+        assert [load_checkpoint(path).step for path in kept] == faulty_runs.checkpoints(whole)
+        assert not list(run.rglob("*.tmp"))
+
+    return compare
+
+
+@pytest.mark.parametrize("moment", MOMENTS_IN_SHARDS)
+def test_a_run_killed_while_it_writes_shards_ends_equal_too(
+    arguments: list[str],
+    whole: Path,
+    faulty_apelr: Faulty,
+    tmp_path: Path,
+    moment: str,
+    assert_equal_shards: Callable[[Path, Path], None],
+) -> None:
+    """Equal to the run whose checkpoints are files."""
+    run = tmp_path / "run"
+    fault, how = MOMENTS_IN_SHARDS[moment]
+    shards = [*arguments, *IN_SHARDS, *how, "--out", run]
+    killed = faulty_apelr(*shards, watched=[run], fault={**fault, "do": "KILL"})
+    assert killed["code"] == -9, killed["said"]
+    if (run / "checkpoint.json").exists():
+        load_checkpoint(run)
+    resumed = faulty_apelr(*shards, watched=[run])
+    assert resumed["code"] == 0, resumed["said"]
+    assert_equal_shards(run, whole)
+
+
+def test_a_run_goes_on_in_the_other_form_and_a_folder_is_used_as_a_file_is(
+    arguments: list[str],
+    whole: Path,
+    apelr: Callable[..., Result],
+    faulty_apelr: Faulty,
+    tmp_path: Path,
+    assert_equal_end: Callable[[Path, Path], None],
+) -> None:
+    run, one = tmp_path / "run", tmp_path / "one.pt"
+    shards = [*arguments, *IN_SHARDS, "--out", run]
+    stopped = faulty_apelr(*shards, watched=[run], fault={"name": "metrics.jsonl", "at": 9, "do": "SIGTERM"})
+    assert stopped["code"] == 143
+    assert f"go on with --resume auto --out {run}" in stopped["said"]
+    folder = max(run.glob("checkpoints/step-*"))
+    converted = apelr("convert", folder, one)
+    assert converted.exit_code == 0, converted.stderr
+    texts = [apelr("score", "--checkpoint", path, "--text", "The cat").stdout for path in (run, folder, one)]
+    assert texts[0] == texts[1] == texts[2] != ""
+    refused = apelr(*arguments[:-1], folder / "manifest.json", "--out", run)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    (folder / "shard-00001-of-00001.safetensors").write_bytes(b"")
+    named = apelr(*arguments[:-1], folder, *IN_SHARDS, "--out", run)
+    assert named.stderr == (
+        f"Error: {folder}/shard-00001-of-00001.safetensors is damaged: its size or sha256 is not that of the manifest\n"
+    )
+    assert apelr(*arguments, "--out", run).exit_code == 0
+    assert_equal_end(run, whole)
+
+
 ERRORS = {
     "ENOSPC": "No space left on device",
     "EIO": "Input/output error",
@@ -140,9 +247,17 @@ PLACES = {
     "the metrics": {"kind": "write", "name": "metrics.jsonl", "at": 5},
     "the last file": {"kind": "flush", "name": "metrics.json.tmp", "at": 1},
 }
+IN_A_FOLDER = {"a manifest": {"kind": "write", "name": "step-00000004.tmp/manifest.json", "at": 1}}
 
 
-@pytest.mark.parametrize(("place", "error"), list(zip(PLACES, [*ERRORS] * 3, strict=False)))
+@pytest.mark.parametrize(
+    ("place", "error", "how"),
+    [
+        *[(place, error, ()) for place, error in zip(PLACES, [*ERRORS] * 3, strict=False)],
+        *[(place, "ENOSPC", IN_BACKGROUND) for place in ("a checkpoint", "a name")],
+        ("a manifest", "ENOSPC", IN_SHARDS),
+    ],
+)
 def test_a_disk_that_fails_is_one_line_and_harms_nothing(
     arguments: list[str],
     whole: Path,
@@ -150,11 +265,14 @@ def test_a_disk_that_fails_is_one_line_and_harms_nothing(
     tmp_path: Path,
     place: str,
     error: str,
+    how: tuple[str, ...],
     checkpoints: Callable[[Path], list[int]],
     assert_equal_end: Callable[[Path, Path], None],
 ) -> None:
     run = tmp_path / "run"
-    failed = faulty_apelr(*arguments, "--out", run, watched=[run], fault={**PLACES[place], "do": error})
+    failed = faulty_apelr(
+        *arguments, *how, "--out", run, watched=[run], fault={**(PLACES | IN_A_FOLDER)[place], "do": error}
+    )
     assert failed["code"] == 1
     last = failed["said"].splitlines()[-1]
     assert last.startswith("Error: ")
@@ -307,8 +425,13 @@ def test_steps_that_may_be_skipped_are_counted_and_a_resumed_run_is_equal(
     assert faulty_runs.same(results(whole), results(parts))
 
 
+@pytest.mark.parametrize("how", [(), IN_BACKGROUND])
 def test_a_state_that_is_no_number_is_never_saved(
-    apelr: Callable[..., Result], arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    apelr: Callable[..., Result],
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: tuple[str, ...],
 ) -> None:
     from apelr_model import Trainer
 
@@ -322,7 +445,7 @@ def test_a_state_that_is_no_number_is_never_saved(
 
     monkeypatch.setattr(Trainer, "train_step", train_step)
     run = tmp_path / "run"
-    result = apelr(*arguments, "--out", run)
+    result = apelr(*arguments, *how, "--out", run)
     assert result.exit_code == 1
     last = result.stderr.splitlines()[-1]
     path = run / "checkpoints" / "step-00000006.pt"
@@ -339,6 +462,8 @@ def test_a_state_that_is_no_number_is_never_saved(
         {"kind": "remove", "name": "step-00000000.pt", "at": 1},
         {"kind": "write", "name": "metrics.jsonl", "at": 6},
         {"kind": "rename", "name": "planner_eval.json", "at": 1},
+        {"kind": "write", "name": "step-00000004.pt.tmp", "at": 31, "how": IN_BACKGROUND},
+        {"kind": "write", "name": "step-00000008.pt.tmp", "at": 31, "how": IN_BACKGROUND},
     ],
 )
 def test_a_signal_while_it_writes_is_heard_when_that_is_done(
@@ -350,7 +475,8 @@ def test_a_signal_while_it_writes_is_heard_when_that_is_done(
     assert_equal_end: Callable[[Path, Path], None],
 ) -> None:
     run = tmp_path / "run"
-    stopped = faulty_apelr(*arguments, "--out", run, watched=[run], fault={**moment, "do": "SIGTERM"})
+    how = moment.get("how", ())
+    stopped = faulty_apelr(*arguments, *how, "--out", run, watched=[run], fault={**moment, "do": "SIGTERM"})
     assert stopped["code"] == 143
     assert not list(run.rglob("*.tmp"))
     load_checkpoint(run)
@@ -364,6 +490,7 @@ def test_a_signal_while_it_writes_is_heard_when_that_is_done(
         ({"kind": "write", "name": "metrics.jsonl", "at": 4}, 3),
         ({"kind": "write", "name": "step-00000004.pt.tmp", "at": 3}, 4),
         ({"kind": "write", "name": "config.yaml.tmp", "at": 1}, 0),
+        ({"kind": "write", "name": "metrics.jsonl", "at": 4, "how": IN_BACKGROUND}, 3),
     ],
 )
 def test_asked_to_save_a_run_saves_and_goes_on(
@@ -379,7 +506,8 @@ def test_asked_to_save_a_run_saves_and_goes_on(
 ) -> None:
     run = tmp_path / "run"
     fault = {**moment, "do": "SIGUSR1"}
-    asked = faulty_apelr(*arguments, "--set", "train.keep_checkpoints=null", "--out", run, watched=[run], fault=fault)
+    how = [*moment.get("how", ()), "--set", "train.keep_checkpoints=null"]
+    asked = faulty_apelr(*arguments, *how, "--out", run, watched=[run], fault=fault)
     assert asked["code"] == 0
     assert f"step {step}/8  saved, as asked" in asked["said"]
     assert step in checkpoints(run)
@@ -402,5 +530,5 @@ def test_of_two_runs_in_one_folder_the_second_is_refused(
             )
         assert apelr(*arguments[:3], "--out", run).stderr.startswith(f"Error: {run} is not empty")
         first.terminate()
-        assert first.wait(60) == 143
+        assert first.wait(900) == 143
     assert load_checkpoint(run).step > 0

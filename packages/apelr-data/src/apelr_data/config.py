@@ -8,6 +8,7 @@ from apelr_data.planted_config import PlantedConfig
 from apelr_data.ruled import Rule, Ruled
 
 Split = Literal["train", "validation"]
+"""Which part of a corpus."""
 
 SourceName = Literal[
     "storyworld",
@@ -24,6 +25,7 @@ SourceName = Literal[
     "cc_news",
     "hf",
 ]
+"""What `data.source` may say; `SOURCES` has the table of them."""
 
 LOCAL_SOURCES = ("storyworld", "planted", "python_docs", "text")
 

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
+from apelr_data.config import Split
 from apelr_data.storyworld_beats import BEATS, INITIAL, TEMPLATES, TRANSITIONS
 from apelr_data.storyworld_grammar import Grammar, GrammarSpec, split_sentences
 from apelr_data.storyworld_words import ENTITIES, FILLERS
@@ -37,8 +38,6 @@ __all__ = [
     "stories",
     "story_log_prob",
 ]
-
-Split = Literal["train", "validation"]
 
 VALIDATION_SHARE = 0.25
 """P(validation): the share of all hash values that belongs to the validation split."""

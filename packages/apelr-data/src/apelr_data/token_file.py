@@ -1,6 +1,7 @@
 """Arrays of unsigned integers in files: written as a stream of bounded shards, memory-mapped and read as one array."""
 
 import hashlib
+import mmap
 import os
 import stat
 from dataclasses import dataclass
@@ -101,15 +102,15 @@ class ShardedArray:
 
     A file is opened when a value of it is first asked for, and then read through once to compare its checksum;
     until then only its size is known to be right. When it is opened again and is another file, or changed, its
-    checksum is compared again: whatever replaces the files, no other values are read. Copies to other processes open
-    the files themselves.
+    checksum is compared again: whatever replaces the files, no other values are read. One that is cut off while it is
+    mapped is an error too, and not the end of the process. Copies to other processes open the files themselves.
     """
 
     def __init__(self, folder: Path, name: str, shards: tuple[Shard, ...]) -> None:
         """Raises DataError where a file is missing or has another size."""
         self._folder, self._name, self._shards = folder, name, shards
         self._ends = np.cumsum([shard.length for shard in shards], dtype=np.int64)
-        self._maps: dict[int, np.ndarray] = {}
+        self._maps: dict[int, mmap.mmap] = {}
         self._sound: dict[int, tuple[int, int, int]] = {}  # the files whose checksum was right
         for number in range(len(shards)):
             self._check_size(number)
@@ -152,9 +153,12 @@ class ShardedArray:
             if len(self._maps) >= MOST_MAPPED:
                 del self._maps[next(iter(self._maps))]
             self._maps[number] = self._open(number)
-        return self._maps[number]
+        mapped, shard = self._maps[number], self._shards[number]
+        if mapped.size() != shard.size:  # that of the file: what lies beyond its end ends whoever reads it
+            raise self._damage(number, f"it has {mapped.size()} bytes by now, not {shard.size}")
+        return np.frombuffer(mapped, np.dtype(shard.type))
 
-    def _open(self, number: int) -> np.ndarray:
+    def _open(self, number: int) -> mmap.mmap:
         self._check_size(number)
         shard, path = self._shards[number], shard_path(self._folder, self._name, number)
         try:
@@ -166,7 +170,7 @@ class ShardedArray:
                         replaced = "another file has taken its place" if number in self._sound else ""
                         raise self._damage(number, replaced or "its content is not what was written")
                     self._sound[number] = state
-                return np.memmap(file, np.dtype(shard.type), mode="r", shape=(shard.length,))
+                return mmap.mmap(file.fileno(), shard.size, access=mmap.ACCESS_READ)
         except OSError as error:
             raise self._damage(number, error.strerror or str(error)) from error
 

@@ -47,7 +47,7 @@ SOUNDS = ("datasets.load warns", "huggingface_hub.file_download warns", "a bar o
 
 def noise_of(start_python, *arguments, prepare=""):
     process = start_python(SCRIPT.replace("PREPARE", prepare), *arguments)
-    _, noise = process.communicate(timeout=120)
+    _, noise = process.communicate(timeout=900)
     assert process.returncode == 0, noise
     return noise
 

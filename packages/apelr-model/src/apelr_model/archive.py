@@ -4,10 +4,12 @@ import os
 import shutil
 import struct
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 
-__all__ = ["DAMAGE", "flush_folder", "link_or_copy", "read_pickle", "verify_archive"]
+__all__ = ["DAMAGE", "flush_folder", "link_or_copy", "named_errors", "read_pickle", "verify_archive"]
 
 DOS_FOLDER = 0x10
 """The bit of a zip record's attributes that makes it a folder."""
@@ -62,12 +64,23 @@ def read_pickle(path: Path) -> bytes:
         return archive.read(names[0])
 
 
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Within the block, an OSError of a file that is open, which says nothing of its name, is one of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def link_or_copy(source: Path, destination: Path) -> None:
     """Give the file a second name; where the file system has no hard links, a flushed copy."""
     try:
         os.link(source, destination)
     except (OSError, NotImplementedError, AttributeError):
-        with source.open("rb") as reader, destination.open("wb") as writer:
+        with named_errors(destination), source.open("rb") as reader, destination.open("wb") as writer:
             shutil.copyfileobj(reader, writer)
             writer.flush()
             os.fsync(writer.fileno())
@@ -79,6 +92,7 @@ def flush_folder(folder: Path) -> None:
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        with named_errors(folder):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

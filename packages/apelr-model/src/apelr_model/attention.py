@@ -8,6 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from apelr_model.kv_cache import KVBuffer
 from apelr_model.rotary import Rotary, rotate
+from apelr_model.row_product import Projection
 
 __all__ = ["Attention", "Sight", "attend", "first_seen", "sight"]
 
@@ -74,8 +75,8 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads, self.num_kv_heads, self.dropout = num_heads, num_kv_heads, dropout
         self.width = hidden_dim // num_heads
-        self.qkv = nn.Linear(hidden_dim, (num_heads + 2 * num_kv_heads) * self.width, bias=False)
-        self.out = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.qkv = Projection(hidden_dim, (num_heads + 2 * num_kv_heads) * self.width, bias=False)
+        self.out = Projection(hidden_dim, hidden_dim, bias=False)
 
     def forward(
         self, x: Tensor, angles: Rotary, seen: Sight, past: KVBuffer | None, columns: int, spare: bool

@@ -11,8 +11,9 @@ from apelr_model.carried_plan import CarriedPlan
 from apelr_model.chunks import ChunkRule
 from apelr_model.emissions import mixtures
 from apelr_model.losses import chunk_cross_entropy, symmetric_kl
+from apelr_model.model_state import ModelState, Reading
 from apelr_model.plan_state import PlanState
-from apelr_model.planner_lm import ModelState, PlannerLM, Reading
+from apelr_model.planner_lm import PlannerLM
 from apelr_model.planner_versions import V1Planner
 from apelr_model.policy import PlanPolicy
 from apelr_model.reading_checks import refuse_impossible, refuse_nan

@@ -14,7 +14,7 @@ from apelr_model.planner import Planner
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.planner_versions import V1Planner, V2Planner
 
-__all__ = ["build_model"]
+__all__ = ["build_model", "planner_and_head"]
 
 
 def build_model(config: ModelConfig, vocab_size: int) -> PlannerLM:
@@ -33,11 +33,12 @@ def build_model(config: ModelConfig, vocab_size: int) -> PlannerLM:
     assert isinstance(embedding, nn.Parameter), "every executor that can be configured has an embedding"
     if getattr(config, "tie_embeddings", False):  # as rows of an output projection they must not be of unit variance
         nn.init.normal_(embedding, std=config.token_dim**-0.5)
-    planner, head = _planner_and_head(config, vocab_size, embedding)
+    planner, head = planner_and_head(config, vocab_size, embedding)
     return PlannerLM(config, vocab_size, executor=executor, planner=planner, head=head)
 
 
-def _planner_and_head(config: ModelConfig, vocab_size: int, embedding: nn.Parameter) -> tuple[Planner, Head]:
+def planner_and_head(config: ModelConfig, vocab_size: int, embedding: nn.Parameter) -> tuple[Planner, Head]:
+    """What a version has on top of an executor; `embedding` [V, E] is used where its output is tied to it."""
     match config:
         case V1Config():
             head = V1Head(

@@ -19,7 +19,7 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor
 
-from apelr_model.archive import DAMAGE, flush_folder, link_or_copy, read_pickle, verify_archive
+from apelr_model.archive import DAMAGE, flush_folder, link_or_copy, named_errors, read_pickle, verify_archive
 from apelr_model.build import build_model
 from apelr_model.checkpoint_checks import (
     FORMAT,
@@ -28,16 +28,28 @@ from apelr_model.checkpoint_checks import (
     check_finite,
     compare_tensors,
     expected_tensors,
+    without_unexpected,
 )
-from apelr_model.checkpoint_files import LATEST_NAME, remove_old_checkpoints, step_path
+from apelr_model.checkpoint_files import (
+    LATEST_NAME,
+    find_checkpoint,
+    newest_name,
+    remove_interrupted,
+    remove_old_checkpoints,
+    remove_other_form,
+    step_path,
+)
 from apelr_model.config import ModelConfig
 from apelr_model.errors import CheckpointError
 from apelr_model.plain_pickle import check_pickle
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.prototype import RecordedTokenizer, is_prototype, read_prototype
-from apelr_model.shown import one_line, shown_names
+from apelr_model.sharded_checkpoint import read_shards, save_shards
+from apelr_model.shown import one_line
+from apelr_model.tensor_tree import copied_tree
+from apelr_model.world import World
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
+__all__ = ["Checkpoint", "checkpoint_content", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
 
 
 def _library_versions() -> dict[str, str]:
@@ -78,6 +90,11 @@ class Checkpoint:
         expected = expected_tensors(config, self.vocab_size, len(self.model), where)
         compare_tensors(self.model, expected, where)
 
+    def copied(self) -> "Checkpoint":
+        """The same with tensors on the CPU that nothing else refers to: what is changed later is not changed in it."""
+        model, training = copied_tree((self.model, self.training))
+        return replace(self, model=model, training=training)
+
     def build_model(self, device: torch.device | str = "cpu") -> PlannerLM:
         """The model with the stored parameters, on `device`."""
         model = build_model(self.model_config, self.vocab_size)
@@ -87,9 +104,17 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    run_dir: Path, checkpoint: Checkpoint, *, keep: int | None = None, validation_nll: Mapping[int, float] | None = None
+    run_dir: Path,
+    checkpoint: Checkpoint,
+    *,
+    keep: int | None = None,
+    validation_nll: Mapping[int, float] | None = None,
+    shards: World | None = None,
 ) -> Path:
     """Write `run_dir/checkpoints/step-<8 digits>.pt`, then make `run_dir/checkpoint.pt` the same file; its path.
+
+    With `shards` all of its processes call this, each with the same checkpoint or its own parts of the tensors, and it
+    is a folder, `step-<8 digits>/`, that is written, to which `run_dir/checkpoint.json` then points.
 
     Temporary name, flush to disk, checksum, rename, folder flush: at any instant every name holds a complete
     checkpoint or none. Where anything fails the temporary file is removed and older files are intact: OSError,
@@ -97,20 +122,31 @@ def save_checkpoint(
     `keep` is a number (>= 2), older files are removed but the `keep` newest, this one counted in, and the one with the
     lowest of `validation_nll`, by step.
     """
+    if shards is None:
+        path = _save_file(run_dir, checkpoint)
+    else:
+        path = save_shards(run_dir, checkpoint_content(checkpoint), shards)
+    if shards is None or shards.is_first:
+        remove_other_form(path)
+        if keep is not None:
+            remove_old_checkpoints(run_dir, checkpoint.step, keep, validation_nll or {})
+    return path
+
+
+def _save_file(run_dir: Path, checkpoint: Checkpoint) -> Path:
     path = step_path(run_dir, checkpoint.step)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".pt.tmp")
-    for left in path.parent.glob("step-*.pt.tmp"):  # by a killed save, maybe as a second name of a complete file
-        left.unlink()
+    remove_interrupted(run_dir)
     try:
         _write(path, temporary, checkpoint)
         link_or_copy(path, temporary)
         temporary.replace(run_dir / LATEST_NAME)
+        if (newest := newest_name(run_dir)).name != LATEST_NAME:
+            newest.unlink()  # the folder that it points to is no longer the newest
         flush_folder(run_dir)
     finally:
         temporary.unlink(missing_ok=True)
-    if keep is not None:
-        remove_old_checkpoints(run_dir, checkpoint.step, keep, validation_nll or {})
     return path
 
 
@@ -130,9 +166,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def _write(path: Path, temporary: Path, checkpoint: Checkpoint) -> None:
     """Write and verify under the temporary name, then give the file its own. Nothing is begun that holds NaN."""
     check_finite(checkpoint.model, checkpoint.training, f"{path} is not written")
-    with temporary.open("wb") as file:
+    with named_errors(path), temporary.open("wb") as file:
         try:
-            torch.save(_to_content(checkpoint), file)
+            torch.save(checkpoint_content(checkpoint), file)
         except RuntimeError as error:  # torch ends its archive even after an error of the disk, and fails once more
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         file.flush()
@@ -146,34 +182,25 @@ def _write(path: Path, temporary: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path, *, allow_unexpected: bool = False) -> Checkpoint:
-    """Read a checkpoint file, or the newest one of a run folder, onto the CPU; files of the prototype as well.
+    """Read a checkpoint, or the newest one of a run folder, onto the CPU: a file, the prototype's as well, or a folder.
 
-    With `allow_unexpected`, tensors that the model does not have are left out, with a notice.
+    Of a sharded checkpoint's folder the tensors are put together, whatever number of processes has written it. With
+    `allow_unexpected`, tensors that the model does not have are left out, with a notice.
     Raises CheckpointError with one line naming the file: not found, not a checkpoint, damaged, of a newer
     format or unknown model version, or tensors that disagree with the file's own config.
     """
-    path = _resolve(path)
-    content = _read(path)
+    path = find_checkpoint(path)
+    content = read_shards(path) if path.is_dir() else _read(path)
     if is_prototype(content):
         values = read_prototype(content, str(path), allow_unexpected=allow_unexpected)
         config = values.pop("model_config")
     else:
         config, values = check_content(content, str(path))
         if allow_unexpected:
-            values |= _without_unexpected(config, values, str(path))
+            values |= without_unexpected(config, values, str(path))
     checkpoint = Checkpoint(model_config=config, **values)
     checkpoint.check_fits(config, str(path))
     return checkpoint
-
-
-def _without_unexpected(config: ModelConfig, values: dict[str, Any], where: str) -> dict[str, Any]:
-    """The tensors that the model has, and a notice of those that it has not."""
-    expected = expected_tensors(config, values["vocab_size"], len(values["model"]), where)
-    unexpected = [name for name in values["model"] if name not in expected]
-    if not unexpected:
-        return {}
-    kept = {name: tensor for name, tensor in values["model"].items() if name in expected}
-    return {"model": kept, "notices": (f"{where}: unexpected tensors are left out: {shown_names(unexpected)}",)}
 
 
 def _read(path: Path) -> Any:
@@ -185,26 +212,15 @@ def _read(path: Path) -> Any:
             check_pickle(read_pickle(path))
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        reason = one_line(str(error))
-        raise CheckpointError(
-            f"{path} is refused: it holds something other than plain data and tensors: {reason}"
-        ) from error
+        reason = f"it holds something other than plain data and tensors: {one_line(str(error))}"
+        raise CheckpointError(f"{path} is refused: {reason}") from error
     except DAMAGE as error:
         reason = one_line(str(error)) or type(error).__name__
         raise CheckpointError(f"{path} is not a checkpoint or is damaged: {reason}") from error
 
 
-def _resolve(path: Path) -> Path:
-    file = path / LATEST_NAME if path.is_dir() else path
-    if not file.exists():
-        looked = f"{file} (the newest checkpoint of the run)" if path.is_dir() else str(file)
-        raise CheckpointError(f"checkpoint not found: {looked}")
-    if not file.is_file():
-        raise CheckpointError(f"{file} is not a regular file")
-    return file
-
-
-def _to_content(checkpoint: Checkpoint) -> dict[str, Any]:
+def checkpoint_content(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Everything that a file holds, by key."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -15,6 +15,7 @@ from apelr_model.errors import CheckpointError, NonFiniteError
 from apelr_model.plain_config import LARGEST_NUMBER, MODEL_VERSIONS, config_from_plain
 from apelr_model.policy import temperature_rule
 from apelr_model.shown import shown, shown_names
+from apelr_model.tensor_tree import TensorPart
 
 __all__ = [
     "FORMAT",
@@ -24,6 +25,7 @@ __all__ = [
     "check_tensor",
     "compare_tensors",
     "expected_tensors",
+    "without_unexpected",
 ]
 
 FORMAT = "apelr-checkpoint"
@@ -132,11 +134,12 @@ def compare_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor],
         check_tensor(name, found[name], wanted.shape, where)
 
 
-def check_tensor(name: str, tensor: object, shape: Sequence[int], where: str) -> None:
+def check_tensor(name: str, tensor: object, shape: Sequence[int], where: str, *, whole: bool = True) -> None:
     """Raise CheckpointError, naming `where` and the tensor, unless it has that shape and is made of usable numbers.
 
     These are dense floating-point numbers (a view could declare more than its file holds), none NaN or infinite; but a
-    planner's logits and a head's biases may hold minus infinity, never a whole row of it. A temperature must be one.
+    planner's logits and a head's biases may hold minus infinity, never a whole row of it (of a tensor that is `whole`).
+    A temperature must be one.
     """
     if not isinstance(tensor, Tensor) or tensor.shape != torch.Size(shape):
         found = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
@@ -150,7 +153,7 @@ def check_tensor(name: str, tensor: object, shape: Sequence[int], where: str) ->
             raise CheckpointError(
                 f"{where}: tensor {name} holds minus infinity, which only a planner's logits and a head's biases may"
             )
-        if bool(tensor.isneginf().all(-1).any()):
+        if whole and bool(tensor.isneginf().all(-1).any()):
             raise CheckpointError(f"{where}: tensor {name} has a row of minus infinity alone: it leaves no choice")
     if name == TEMPERATURE:
         _, value, rule, holds = temperature_rule(name, float(tensor))
@@ -158,20 +161,23 @@ def check_tensor(name: str, tensor: object, shape: Sequence[int], where: str) ->
             raise CheckpointError(f"{where}: tensor {name} must be {rule}, got {value!r}")
 
 
-def check_finite(model: Mapping[str, Tensor], training: object, where: str) -> None:
+def check_finite(model: Mapping[str, Tensor | TensorPart], training: object, where: str) -> None:
     """Raise NonFiniteError, naming `where` and the tensor, for numbers that no checkpoint may hold.
 
     In the model those that could not be read again; in the state of training NaN and plus infinity. A belief may hold
-    minus infinity.
+    minus infinity. Of a part of a tensor the rows that are here are looked at.
     """
     for name, tensor in model.items():
+        whole = isinstance(tensor, Tensor)
+        rows = tensor if isinstance(tensor, Tensor) else tensor.rows
         try:
-            check_tensor(name, tensor, tensor.shape, where)
+            check_tensor(name, rows, rows.shape, where, whole=whole)
         except CheckpointError as error:
             raise NonFiniteError(str(error)) from error
     left = [("training", training)]
     while left:
         name, value = left.pop()
+        value = value.rows if isinstance(value, TensorPart) else value
         if isinstance(value, dict | list):
             pairs = value.items() if isinstance(value, dict) else enumerate(value)
             left.extend((f"{name}.{key}", each) for key, each in pairs)
@@ -197,3 +203,13 @@ def check_plain(value: object, where: str, *, tensors: bool = False) -> None:
         level = list(itertools.islice(itertools.chain.from_iterable(below), MOST_VALUES + 1))
     if level:
         raise CheckpointError(f"{where} is nested too deeply or is too large")
+
+
+def without_unexpected(config: ModelConfig, values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Of a file's values, to replace them: the tensors that the model has, and a notice of those that it has not."""
+    expected = expected_tensors(config, values["vocab_size"], len(values["model"]), where)
+    unexpected = [name for name in values["model"] if name not in expected]
+    if not unexpected:
+        return {}
+    kept = {name: tensor for name, tensor in values["model"].items() if name in expected}
+    return {"model": kept, "notices": (f"{where}: unexpected tensors are left out: {shown_names(unexpected)}",)}

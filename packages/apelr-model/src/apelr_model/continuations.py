@@ -10,7 +10,8 @@ from torch import Tensor
 from apelr_model.batches import SEGMENT
 from apelr_model.belief import log_mean_state
 from apelr_model.emissions import state_log_probs
-from apelr_model.planner_lm import ModelState, PlannerLM, Reading
+from apelr_model.model_state import ModelState, Reading
+from apelr_model.planner_lm import PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.reading_checks import refuse_nan
 from apelr_model.slices import in_slices

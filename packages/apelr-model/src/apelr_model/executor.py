@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from apelr_model.gru_sequence import gru_sequence
+from apelr_model.fixed_carry import FixedCarry
+from apelr_model.gru_sequence import GRU_PARTS, gru_sequence, gru_step
+from apelr_model.low_precision import kept_parts, whole
 from apelr_model.plain_forms import fast_forms
 
 __all__ = ["Carry", "Executor", "GRUExecutor"]
@@ -63,6 +65,18 @@ class Executor(nn.Module, ABC):
         raise ValueError(
             f"compile true is for transformer executors: PyTorch compiles nothing of a {type(self).__name__}"
         )
+
+    def fixed_carry(self, carry: Carry, *, batch_size: int, room: int) -> FixedCarry:
+        """The carry of `batch_size` sequences in fixed shapes, for `fixed_step` to read up to `room` more ids.
+
+        A carry that has fixed shapes already, whose room is used up, is given more.
+        Raises ValueError in an executor that has no such form, which then cannot be compiled for decoding.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be compiled for decoding: it has no carry in fixed shapes")
+
+    def fixed_step(self, ids: Tensor, carry: FixedCarry) -> Tensor:
+        """ids [B] read after what `carry` holds, into which they are written -> hidden [B, D]: `forward` of one id."""
+        raise NotImplementedError(f"{type(self).__name__} gives no carry in fixed shapes")
 
     @abstractmethod
     def flops_per_token(self, context: int) -> int:
@@ -126,6 +140,26 @@ class GRUExecutor(Executor):
     def select_rows(self, carry: Tensor, rows: Tensor) -> Tensor:
         """carry [layers, B, D], rows [N] -> [layers, N, D]."""
         return carry.index_select(1, rows)
+
+    def fixed_carry(self, carry: Tensor | FixedCarry, *, batch_size: int, room: int) -> FixedCarry:
+        """carry [layers, B, D] -> the weights, and one state [B, D] a layer; `room` asks nothing of them.
+
+        The weights come along because compiled code cannot look into a `torch.nn.GRU`.
+        """
+        if isinstance(carry, FixedCarry):
+            return carry
+        names = (f"{part}_l{n}" for n in range(self.gru.num_layers) for part in GRU_PARTS)
+        return FixedCarry(tuple(kept_parts(self.gru, name) for name in names), tuple(carry.clone().unbind(0)))
+
+    def fixed_step(self, ids: Tensor, carry: FixedCarry) -> Tensor:
+        """ids [B], a state [B, D] for each layer, into which the new one is written -> hidden [B, D]."""
+        hidden: Tensor = self.token_emb(ids)
+        count = len(GRU_PARTS)
+        for layer, state in enumerate(carry.own):
+            weights = (whole(*parts) for parts in carry.shared[layer * count : (layer + 1) * count])
+            hidden = gru_step(hidden, state, *weights)
+            state.copy_(hidden)
+        return hidden
 
     def flops_per_token(self, context: int) -> int:
         """The same at any context: three gates a layer, each a product with the layer's input and with its state."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Literal, overload
 
 import torch
+from torch import Tensor
 
 from apelr_model.errors import ImpossibleObservationError
 from apelr_model.generation_step import (
@@ -16,11 +17,15 @@ from apelr_model.generation_step import (
     reported_belief,
 )
 from apelr_model.lookahead import PlanForecast
-from apelr_model.planner_lm import ModelState, PlannerLM
+from apelr_model.model_state import ModelState, Reading
+from apelr_model.planner_lm import PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.sampling import SamplingSettings
 
-__all__ = ["GeneratedToken", "generate", "read_prompts"]
+__all__ = ["GeneratedToken", "check_ids", "generate", "impossible_rows", "read_prompts"]
+
+STRETCH = 512
+"""Tokens for which a compiled step has room at a time; it looks at all of it for every token."""
 
 
 @overload
@@ -119,7 +124,9 @@ def _generate(
         seen[row, list(prompt)] = True
     rows = list(range(len(prompts)))
     queue = None if lookahead is None else lookahead.queue
-    for _ in range(max_new_tokens):
+    for number in range(max_new_tokens):
+        if number % STRETCH == 0:
+            state = model.begin_decoding(state, min(STRETCH, max_new_tokens - number))
         prediction = model.predict(pending, state, policy=policies[1])
         chosen = draw_next(
             model, prediction, settings, seen, [histories[r] for r in rows], [generators[r] for r in rows]
@@ -165,13 +172,18 @@ def read_prompts(model: PlannerLM, prompts: Sequence[Sequence[int]], *, policy: 
         ids[row, : len(prompt)] = torch.tensor(prompt)
     ragged = None if bool((lengths == longest).all()) else lengths
     reading = model.read(ids[:, :-1], ids[:, 1:], state=start, lengths=ragged, policy=policy)
-    valid = torch.arange(longest, device=model.device) < lengths.unsqueeze(1)
-    # A belief that learns nothing (frozen, or of a control) does not tell of an impossible token further back.
-    impossible = ((reading.state_log_probs == -torch.inf).all(-1) & valid).any(-1)
-    impossible |= (reading.state.log_belief == -torch.inf).all(-1).to(impossible.device)
+    impossible = impossible_rows(reading, torch.arange(longest, device=model.device) < lengths.unsqueeze(1))
     if bool(impossible.any()):
         raise ImpossibleObservationError(f"prompt {int(impossible.nonzero()[0])} has probability zero under every plan")
     return reading.state
+
+
+def impossible_rows(reading: Reading, valid: Tensor | None = None) -> Tensor:
+    """valid [B, T] (bool; None: all) -> bool [B]: rows that have probability zero under every path of plans."""
+    # A belief that learns nothing (frozen, or of a control) does not tell of an impossible token further back.
+    found = (reading.state_log_probs == -torch.inf).all(-1)
+    impossible = (found if valid is None else found & valid).any(-1)
+    return impossible | (reading.state.log_belief == -torch.inf).all(-1).to(impossible.device)
 
 
 def _check_arguments(
@@ -188,8 +200,12 @@ def _check_arguments(
     for name, value in (("max_new_tokens", max_new_tokens), ("lookahead_steps", lookahead_steps)):
         if value < 0:
             raise ValueError(f"{name} must be >= 0, got {value}")
-    largest = max(max(prompt) for prompt in prompts)
-    smallest = min(min(prompt) for prompt in prompts)
+    check_ids(model, [*map(max, prompts), *map(min, prompts)])
+
+
+def check_ids(model: PlannerLM, ids: Sequence[int]) -> None:
+    """Raise ValueError for an id that is not in the model's vocabulary."""
+    smallest, largest = min(ids), max(ids)
     if smallest < 0 or largest >= model.vocab_size:
         wrong = smallest if smallest < 0 else largest
         raise ValueError(f"prompt ids must be between 0 and {model.vocab_size - 1}, got {wrong}")

@@ -10,7 +10,8 @@ from torch import Tensor
 from apelr_model.belief import log_mean_state
 from apelr_model.config import V1Config
 from apelr_model.lookahead import ForecastQueue, forecast_by_powers, transition_powers
-from apelr_model.planner_lm import PlannerLM, Prediction
+from apelr_model.model_state import Prediction
+from apelr_model.planner_lm import PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.sampling import SamplingSettings, banned_by_ngram, choose, temper
 

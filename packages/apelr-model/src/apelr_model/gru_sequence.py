@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import dropout
 
-__all__ = ["gru_sequence"]
+from apelr_model.row_product import product
+
+__all__ = ["GRU_PARTS", "gru_sequence", "gru_step"]
+
+GRU_PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+"""The parameters of a layer."""
 
 
 def gru_sequence(gru: nn.GRU, inputs: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,12 +26,21 @@ def gru_sequence(gru: nn.GRU, inputs: Tensor, start: Tensor) -> tuple[Tensor, Te
     """
     below, last = inputs.transpose(0, 1), []
     for layer in range(gru.num_layers):
-        names = (f"{part}_l{layer}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        names = (f"{part}_l{layer}" for part in GRU_PARTS)
         below = _Layer.apply(below, start[layer], *(getattr(gru, name) for name in names))  # type: ignore[no-untyped-call]
         last.append(below[-1])
         if layer + 1 < gru.num_layers:
             below = dropout(below, gru.dropout, gru.training)
     return below.transpose(0, 1), torch.stack(last)
+
+
+def gru_step(inputs: Tensor, state: Tensor, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor) -> Tensor:
+    """inputs [B, I], state [B, H], a layer's `GRU_PARTS` -> the state after them [B, H]: one step, to be compiled."""
+    of_inputs = product(inputs, w_in, b_in).chunk(3, dim=-1)
+    of_state = product(state, w_state, b_state).chunk(3, dim=-1)
+    reset, update = (torch.sigmoid(a + b) for a, b in zip(of_inputs[:2], of_state[:2], strict=True))
+    fresh = torch.tanh(of_inputs[2] + reset * of_state[2])
+    return fresh + update * (state - fresh)
 
 
 class _Layer(torch.autograd.Function):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from apelr_model.linear_log_probs import linear_log_probs
+from apelr_model.row_product import product
 from apelr_model.slices import slice_limit
 
 __all__ = ["Head", "HeadOutputs", "StateOutputs", "check_weight", "log_probs_of"]
@@ -39,7 +40,7 @@ class StateOutputs(NamedTuple):
 
     def logits(self) -> Tensor:
         """-> [N, K, V]; one matrix product in either form."""
-        products = self.features.flatten(0, -2) @ self.weight.T  # [N * K, V] or [N, K * V]
+        products = product(self.features.flatten(0, -2), self.weight)  # [N * K, V] or [N, K * V]
         return products.view(len(self.features), *self.bias.shape) + self.bias
 
     def target_log_probs(self, targets: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from apelr_model.biased_log_probs import LARGEST_BIAS, biased_log_probs
 from apelr_model.head import log_probs_of
+from apelr_model.row_product import product
 from apelr_model.slices import in_slices, slice_limit
 
 __all__ = ["FactorizedHead", "FactorizedOutputs"]
@@ -31,7 +32,7 @@ class FactorizedOutputs(NamedTuple):
 
     def logits(self) -> Tensor:
         """-> [N, K, V]."""
-        shared = (self.features @ self.weight.T + self.bias).unsqueeze(1) + self.plan_bias
+        shared = product(self.features, self.weight, self.bias).unsqueeze(1) + self.plan_bias
         if self.plan_features is None or self.up is None:
             return shared
         return shared + self.plan_features @ self.up.T
@@ -105,7 +106,7 @@ class FactorizedHead(nn.Module):
         features = self.dropout(hidden)
         low = None
         if self.down is not None:
-            low = (features @ self.down.T).unflatten(-1, (len(self.raw_plan_bias), -1))
+            low = product(features, self.down).unflatten(-1, (len(self.raw_plan_bias), -1))
         return FactorizedOutputs(features, self.weight, self.bias, self.plan_bias(), low, self.up)
 
     def forward(self, hidden: Tensor) -> Tensor:

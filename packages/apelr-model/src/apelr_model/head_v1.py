@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from apelr_model.head import StateOutputs, check_weight
+from apelr_model.row_product import Projection
 
 __all__ = ["V1Head"]
 
@@ -25,12 +26,12 @@ class V1Head(nn.Module):
         weight: nn.Parameter | None = None,
     ) -> None:
         super().__init__()
-        self.state_proj = nn.Linear(hidden_dim, fusion_dim)
+        self.state_proj = Projection(hidden_dim, fusion_dim)
         # The default scale (unit variance) keeps plans apart from the start: nearly equal embeddings are a saddle.
         self.plan_emb = nn.Embedding(num_plan_states, fusion_dim)
-        self.plan_proj = nn.Linear(fusion_dim, fusion_dim, bias=False)
+        self.plan_proj = Projection(fusion_dim, fusion_dim, bias=False)
         self.dropout = nn.Dropout(dropout)
-        self.out_proj = nn.Linear(fusion_dim, vocab_size)
+        self.out_proj = Projection(fusion_dim, vocab_size)
         if weight is not None:
             self.out_proj.weight = check_weight(weight, (vocab_size, fusion_dim))
         self.plan_vocab_bias = nn.Parameter(torch.zeros(num_plan_states, vocab_size))

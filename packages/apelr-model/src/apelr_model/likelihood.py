@@ -8,7 +8,8 @@ from torch import Tensor
 
 from apelr_model.batches import SEGMENT, TokenBatch
 from apelr_model.carried_plan import CarriedPlan
-from apelr_model.planner_lm import ModelState, PlannerLM
+from apelr_model.model_state import ModelState
+from apelr_model.planner_lm import PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.reading_checks import refuse_impossible, refuse_nan
 from apelr_model.scoring import eval_mode

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from apelr_model.checkpoint import Checkpoint, load_checkpoint
-from apelr_model.checkpoint_files import LATEST_NAME, saved_checkpoints
+from apelr_model.checkpoint_files import POINTER_NAME, newest_name, pointed_folder, saved_checkpoints
 from apelr_model.errors import CheckpointError
 
 __all__ = ["FoundCheckpoint", "load_newest_checkpoint"]
@@ -20,18 +20,19 @@ class FoundCheckpoint(NamedTuple):
 
 
 def load_newest_checkpoint(run_dir: Path) -> FoundCheckpoint | None:
-    """The checkpoint that was saved last, `checkpoint.pt`; where it is missing or damaged, the next one that is whole.
+    """The checkpoint that was saved last, which `checkpoint.json` or `checkpoint.pt` stands for; where it is missing or
+    damaged, the next one that is whole, of either form.
 
     None where there is no checkpoint at all. Raises CheckpointError, with the reason for every file, where none is
     whole.
     """
-    latest = run_dir / LATEST_NAME
-    steps = list(saved_checkpoints(run_dir).values())[::-1]
+    latest = newest_name(run_dir)
+    steps = [path for _, path in saved_checkpoints(run_dir)][::-1]
     if not steps and not (latest.exists() or latest.is_symlink()):
         return None
     skipped: list[str] = []
     for path in (latest, *steps):
-        if path != latest and _same_file(path, latest):
+        if path != latest and _same(path, latest):
             continue  # it has been looked at under its other name
         try:
             return FoundCheckpoint(load_checkpoint(_file(path)), path, tuple(skipped))
@@ -41,14 +42,15 @@ def load_newest_checkpoint(run_dir: Path) -> FoundCheckpoint | None:
 
 
 def _file(path: Path) -> Path:
-    """The path, which must not be a folder: that of a run would be searched for its own newest checkpoint."""
-    if path.is_dir():
+    """The path, which must not be a folder with a file's name: it would be searched for its own newest checkpoint."""
+    if path.is_dir() and path.suffix == ".pt":
         raise CheckpointError(f"{path} is not a regular file")
     return path
 
 
-def _same_file(first: Path, second: Path) -> bool:
+def _same(path: Path, latest: Path) -> bool:
+    """Whether the newest checkpoint is what has this name, too."""
     try:
-        return first.samefile(second)
-    except OSError:
+        return path.samefile(pointed_folder(latest) if latest.name == POINTER_NAME else latest)
+    except (OSError, CheckpointError):
         return False

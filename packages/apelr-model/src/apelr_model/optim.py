@@ -31,7 +31,7 @@ def learning_rate(config: OptimConfig, step: int) -> float:
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters; weight decay on matrices of networks, not on biases or the planner's logits.
+    """AdamW over all parameters that are trained; weight decay on matrices of networks, not on biases or plan logits.
 
     `config.fused_adamw` chooses between two forms of the same update: PyTorch's fused one, which reads and writes
     every tensor once, and its plain one, operation by operation. Each gives the same bits every time.
@@ -39,6 +39,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """
     parameters: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:  # a frozen base model's
+            continue
         of_plan = name.startswith("planner.") or name.endswith(OF_PLAN)
         is_matrix = parameter.ndim >= 2 and not name.endswith(NOT_DECAYED)
         parameters.setdefault((of_plan, is_matrix), []).append(parameter)

@@ -194,7 +194,7 @@ class FilterPlanner(Planner):
         if policy.freeze_after is not None:
             crosses = crosses & (state.position < policy.freeze_after)
         log_transition, log_belief = self.log_transition(), state.log_belief
-        if bool(crosses.any()):  # most steps lie inside a chunk
+        if torch.compiler.is_compiling() or bool(crosses.any()):  # most steps lie inside a chunk
             crossed = cross_boundary(log_belief, log_transition, self.evidence(summary))
             log_belief = torch.where(crosses.to(crossed.device).unsqueeze(-1), crossed, log_belief)
         entered = PlanState(log_belief, state.position, chunk_sum)

@@ -1,90 +1,26 @@
 """The planner language model: executor, planner and head joined, for whole sequences and for single steps."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from apelr_model.belief import log_mean_state
 from apelr_model.chunks import ChunkRule
+from apelr_model.compiled_step import CompiledStep, Expected, compiled_step
 from apelr_model.config import ModelConfig, V2Config
 from apelr_model.emissions import state_log_probs, target_log_probs
-from apelr_model.executor import Carry, Executor
-from apelr_model.filter import FilterResult
+from apelr_model.executor import Executor
+from apelr_model.fixed_carry import FixedCarry
 from apelr_model.head import Head
+from apelr_model.low_precision import WeightForm, keep_in
+from apelr_model.model_state import ModelState, Prediction, Reading
+from apelr_model.plain_forms import fast_forms
 from apelr_model.plan_state import PlanState
 from apelr_model.planner import FilterPlanner, Planner
 from apelr_model.planner_versions import V2Planner
 from apelr_model.policy import EXACT, PlanPolicy
 from apelr_model.policy_check import check_policy
-from apelr_model.segments import Segments
 
-__all__ = ["ModelState", "PlannerLM", "Prediction", "Reading"]
-
-
-class ModelState(NamedTuple):
-    """Where B sequences stand after their last observed target; all that is needed to go on."""
-
-    carry: Carry
-    """The executor's carry: every input up to, not including, the last observed target has been read. None: the
-    executor begins afresh whatever the plan has seen, and keeps nothing."""
-    plan: PlanState
-    """The planner's part."""
-
-    @property
-    def log_belief(self) -> Tensor:
-        """[B, K] belief after the last observed target (log pi before the first); float64."""
-        return self.plan.log_belief
-
-    @property
-    def position(self) -> Tensor:
-        """[B] number of targets observed."""
-        return self.plan.position
-
-
-class Reading(NamedTuple):
-    """What reading a batch of inputs and targets gave."""
-
-    hidden: Tensor
-    """[B, T, D] the executor's state after each input."""
-    state_log_probs: Tensor
-    """[B, T, K] log p(y_t | x_<=t, z = k), nats."""
-    filtered: FilterResult
-    """Beliefs before and after each target, gates, and the targets' log-probabilities."""
-    segments: Segments
-    """The runs of targets between chunk boundaries and restarts."""
-    evidence: Tensor | None
-    """[B, S, K] log-weights of the boundary evidence at the start of each run; None without evidence."""
-    positions: Tensor
-    """[1 or B, T] number of targets of the same document before each target."""
-    log_initial: Tensor
-    """[B, K] belief that each row began with: log pi, or that of the state it went on from."""
-    state: ModelState
-    """Where every row stands after its last (unpadded) target."""
-
-
-class Prediction(NamedTuple):
-    """The model's view of the next target of B sequences, after reading one more input each."""
-
-    log_probs: Tensor
-    """[B, V] log p(y | x), the mixture over plan states."""
-    state_log_probs: Tensor
-    """[B, K, V] log p(y | x, z = k)."""
-    log_gate: Tensor
-    """[B, K] log-weights of the plan states in the mixture."""
-    carry: Carry
-    plan: PlanState
-    """The planner's part before the target, any boundary crossed."""
-
-    @property
-    def log_belief(self) -> Tensor:
-        """[B, K] belief before the target."""
-        return self.plan.log_belief
-
-    @property
-    def position(self) -> Tensor:
-        """[B] number of targets observed."""
-        return self.plan.position
+__all__ = ["PlannerLM", "next_positions"]
 
 
 class PlannerLM(nn.Module):
@@ -104,6 +40,9 @@ class PlannerLM(nn.Module):
         self.executor = executor
         self.planner = planner
         self.head = head
+        self.weight_form: WeightForm | None = None
+        """What the weights are kept in by `keep_weights`; None: as they were made."""
+        self._compiled_step: CompiledStep | None = None
 
     @property
     def num_plan_states(self) -> int:
@@ -150,6 +89,8 @@ class PlannerLM(nn.Module):
     def select_rows(self, state: ModelState, rows: Tensor) -> ModelState:
         """The state of the given rows (integers [N]) of the batch, in that order."""
         plan = PlanState(*(tensor.index_select(0, rows.to(tensor.device)) for tensor in state.plan))
+        if isinstance(state.carry, FixedCarry):
+            return ModelState(state.carry.select_rows(rows), plan)
         return ModelState(self.executor.select_rows(state.carry, rows), plan)
 
     def read(
@@ -176,7 +117,7 @@ class PlannerLM(nn.Module):
         policy = self.policy if policy is None else self.check_policy(policy)
         restarts = None
         if positions is None:
-            positions = _clock(start.position, steps)
+            positions = next_positions(start.position, steps)
         else:
             restarts = positions == 0
             if state is None:
@@ -208,12 +149,44 @@ class PlannerLM(nn.Module):
 
         Rows may stand at different positions: each crosses a chunk boundary where its own position says so.
         """
-        hidden, carry = self.executor(ids.unsqueeze(1), state.carry)
-        hidden = hidden[:, 0]
         policy = self.policy if policy is None else self.check_policy(policy)
-        plan, gate = self.planner.enter(state.plan, hidden, policy)
+        if isinstance(state.carry, FixedCarry) and self._compiled_step is not None:
+            return Prediction(*self._compiled_step(ids, state.carry, state.plan, policy), carry=state.carry)
+        hidden, carry = self.executor(ids.unsqueeze(1), state.carry)
+        return Prediction(*self._expect(hidden[:, 0], state.plan, policy), carry=carry)
+
+    def _expect(self, hidden: Tensor, plan: PlanState, policy: PlanPolicy) -> Expected:
+        """hidden [B, D] of the input just read -> a Prediction without its carry."""
+        entered, gate = self.planner.enter(plan, hidden, policy)
         log_probs = state_log_probs(self.head, hidden)
-        return Prediction(log_mean_state(gate, log_probs), log_probs, gate, carry, plan)
+        return log_mean_state(gate, log_probs), log_probs, gate, entered
+
+    def compile_decoding(self) -> None:
+        """From now on `generate` runs all of a step but the draw as one compiled function: the same values to rounding.
+
+        Each kind of batch (one row, several, another use of the belief) is compiled when it first comes, which takes
+        seconds; PyTorch gives up after eight. `plain_forms` leaves the compiled function unused. Raises ValueError for
+        an executor without a step in fixed shapes, and where PyTorch can compile nothing.
+        """
+        self._compiled_step = compiled_step(self.executor, self._expect, self.device)
+
+    def begin_decoding(self, state: ModelState, room: int) -> ModelState:
+        """The state for `room` more calls of `predict`: where they are compiled, one that they write into."""
+        if self._compiled_step is None or not fast_forms():
+            return state
+        carry = self.executor.fixed_carry(state.carry, batch_size=len(state.position), room=room)
+        plan = PlanState(*(tensor.contiguous() for tensor in state.plan))  # another layout would be compiled anew
+        return ModelState(carry, plan)
+
+    def keep_weights(self, form: WeightForm) -> None:
+        """Keep the matrices of executor and head in "bf16" or "int8" from now on, for inference alone.
+
+        int8 has a scale for each row. Everything is computed in float32 as before; compiled decoding of one row becomes
+        faster, all else slower. Raises ValueError for another form, and for weights that are not float32.
+        """
+        assert isinstance(self.head, nn.Module), "a head with parameters is a module"
+        keep_in(form, self.executor, self.head)
+        self.weight_form = form
 
     def observe(self, prediction: Prediction, ids: Tensor, *, policy: PlanPolicy | None = None) -> ModelState:
         """ids [B]: the target that came -> the state after it."""
@@ -229,8 +202,8 @@ class PlannerLM(nn.Module):
         return self.planner.log_transition()
 
 
-def _clock(position: Tensor, steps: int) -> Tensor:
-    """position [B] -> [1, T] where all rows stand at the same one, else [B, T]."""
+def next_positions(position: Tensor, steps: int) -> Tensor:
+    """position [B] -> the next T positions of each row: [1, T] where all rows stand at the same one, else [B, T]."""
     alike = bool((position == position[0]).all())
     start = position[:1] if alike else position
     return start.unsqueeze(1) + torch.arange(steps, device=position.device)

@@ -8,7 +8,7 @@ import torch
 
 from apelr_model.training_config import OptimConfig
 
-__all__ = ["check_arithmetic", "matrix_products"]
+__all__ = ["check_arithmetic", "compiler_fails", "matrix_products"]
 
 CPU_FEATURES = {"high": ("amx_fp16",), "medium": ("amx_bf16", "avx512_bf16", "bf16")}
 """Of which a CPU needs one for float32 products of that precision; without one it multiplies as ever."""
@@ -24,7 +24,7 @@ def check_arithmetic(optim: OptimConfig, device: torch.device) -> None:
         )
     if optim.allow_tf32 and kind != "cuda":
         raise ValueError(f"allow_tf32 true needs a CUDA device, got {kind}: TF32 is CUDA's; leave it null")
-    if optim.compile and (reason := _compiler_fails(kind)):
+    if optim.compile and (reason := compiler_fails(kind)):
         raise ValueError(f"compile true: torch.compile cannot make code for {kind} here: {reason}; leave it false")
     precision = optim.product_precision
     if kind == "cuda" or precision == "highest":
@@ -55,7 +55,7 @@ def matrix_products(optim: OptimConfig) -> Iterator[None]:
 
 
 @cache
-def _compiler_fails(kind: str) -> str:
+def compiler_fails(kind: str) -> str:
     """Why `torch.compile` makes no code for this kind of device, found by trying; empty where it does."""
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=kind))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from apelr_model.errors import ImpossibleObservationError, NonFiniteError
-from apelr_model.planner_lm import Reading
+from apelr_model.model_state import Reading
 
 __all__ = ["refuse_impossible", "refuse_nan"]
 

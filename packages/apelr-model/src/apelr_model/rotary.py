@@ -60,8 +60,10 @@ class _Rotate(torch.autograd.Function):
 
 
 def _turned(x: Tensor, cosine: Tensor, sine: Tensor, sign: int) -> Tensor:
-    turned = torch.empty_like(x)
     first, second = x.chunk(2, dim=-1)
+    if torch.compiler.is_compiling():  # the compiler saves the memory itself, and refuses halves to write into
+        return torch.cat([first * cosine - sign * second * sine, second * cosine + sign * first * sine], dim=-1)
+    turned = torch.empty_like(x)
     of_first, of_second = turned.chunk(2, dim=-1)
     torch.mul(first, cosine, out=of_first).addcmul_(second, sine, value=-sign)
     torch.mul(second, cosine, out=of_second).addcmul_(first, sine, value=sign)

@@ -122,13 +122,18 @@ def choose(
     `seen` marks ids in the sequence so far, `banned` holds each row's excluded ids, `uniform` the row's own
     random number, used to invert the cumulative distribution. Raises NothingLeftError, and NonFiniteError for NaN.
     """
-    scores = log_probs - seen.to(log_probs) * math.log(settings.repetition_penalty)
-    for row, ids in enumerate(banned):
-        if ids:
-            scores[row, sorted(ids)] = -math.inf
-    if bool(scores.isnan().any()):
+    scores = log_probs
+    if settings.repetition_penalty != 1:
+        scores = scores - seen.to(scores) * math.log(settings.repetition_penalty)
+    if any(banned):
+        scores = scores.clone()
+        for row, ids in enumerate(banned):
+            if ids:
+                scores[row, sorted(ids)] = -math.inf
+    best = scores.amax(-1).tolist()  # NaN where any score is
+    if any(map(math.isnan, best)):
         raise NonFiniteError("the model's distribution over the next token holds NaN; its parameters are damaged")
-    if bool((scores == -math.inf).all(-1).any()):
+    if -math.inf in best:
         raise NothingLeftError(
             "no token is left to sample: every id is excluded; lower no_repeat_ngram_size or generate fewer tokens"
         )

@@ -12,8 +12,9 @@ from apelr_model.batch_statistics import mixture_statistics, read_batches, recog
 from apelr_model.batches import SEGMENT, TokenBatch
 from apelr_model.emissions import gate_information
 from apelr_model.losses import belief_entropy, kl_to_uniform
+from apelr_model.model_state import Reading
 from apelr_model.planner import FilterPlanner, observed_targets
-from apelr_model.planner_lm import PlannerLM, Reading
+from apelr_model.planner_lm import PlannerLM
 from apelr_model.planner_versions import V1Planner
 from apelr_model.policy import PlanPolicy
 from apelr_model.reading_checks import refuse_nan

@@ -30,6 +30,7 @@ def copy_state(
     """
     planner = _chain(model)
     heads = model.head.state_parameters()
+    spreads = [NOISE * _spread(each.view(model.num_plan_states, -1), source, target) for each in heads]
     for parameter in (*heads, *planner.state_parameters()):
         for values in _with_moments(parameter, optimizer):
             blocks = values.view(model.num_plan_states, -1)
@@ -44,9 +45,8 @@ def copy_state(
     between = torch.minimum(between, stays - math.log(2))
     moves[source, target] = moves[target, source] = between
     moves[source, source] = moves[target, target] = stays + torch.log1p(-(between - stays).exp())
-    for parameter in heads:
+    for parameter, spread in zip(heads, spreads, strict=True):
         blocks = parameter.view(model.num_plan_states, -1)
-        spread = NOISE * (blocks - blocks.mean(0)).std()
         noise = torch.randn(blocks[target].shape, generator=generator, dtype=blocks.dtype)
         blocks[target] += spread * noise.to(blocks.device)
 
@@ -63,6 +63,19 @@ def retire_state(model: PlannerLM, state: int, heir: int) -> None:
 def _chain(model: PlannerLM) -> FilterPlanner:
     assert isinstance(model.planner, FilterPlanner), "PlanSplits takes no other"
     return model.planner
+
+
+def _spread(blocks: Tensor, source: int, target: int) -> Tensor:
+    """blocks [K, N], a state's part of the head in a row -> standard deviation between the states' parts.
+
+    The part of `target`, which is idle, counts as a copy of the source's; of two states that would leave no spread, so
+    there it counts as it is.
+    """
+    parts = blocks
+    if len(blocks) > 2:
+        parts = blocks.clone()
+        parts[target] = parts[source]
+    return (parts - parts.mean(0)).std()
 
 
 def _with_moments(parameter: Tensor, optimizer: torch.optim.Optimizer) -> list[Tensor]:

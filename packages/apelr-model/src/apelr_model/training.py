@@ -1,16 +1,19 @@
 """One optimizer step after another, and nothing else: no disk, no printing, no clock."""
 
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from apelr_model.batches import TokenBatch
 from apelr_model.carried_plan import CarriedPlan
 from apelr_model.checkpoint_checks import compare_tensors
 from apelr_model.errors import ImpossibleObservationError, NonFiniteError
+from apelr_model.fully_sharded import gathered_model, own_parts, shard, sharded_like, whole_norm
 from apelr_model.objective import StepTotals, step_totals
 from apelr_model.optim import build_optimizer, learning_rate
 from apelr_model.plan_splits import PlanSplit, PlanSplits
@@ -19,35 +22,12 @@ from apelr_model.planner_lm import PlannerLM
 from apelr_model.precision import check_arithmetic, matrix_products
 from apelr_model.random_numbers import random_states, restore_random_states
 from apelr_model.step_loss import MicroBatch, StepLoss
+from apelr_model.step_report import StepReport, figures_of_all
 from apelr_model.training_config import LossWeights, OptimConfig
 from apelr_model.training_state import check_training_state, read_carried_plan, read_skipped, read_splits
 from apelr_model.world import World
 
 __all__ = ["StepReport", "Trainer"]
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-class StepReport(NamedTuple):
-    """What one optimizer step did."""
-
-    step: int
-    """How many steps have been made, this one included."""
-    loss: float
-    """The weighted sum of all terms, nats."""
-    terms: dict[str, float]
-    """Every term that has a weight, and `nll`, by name; nats."""
-    learning_rate: float
-    grad_norm: float
-    """Norm of the gradient before clipping."""
-    targets: int
-    """Unpadded targets in the step's rows."""
-    usage: tuple[float, ...]
-    """[K] mean probability of each plan state after a target, over the step's rows."""
-    splits: tuple[PlanSplit, ...] = ()
-    """Plan states that were given up after the step for copies of others (`split_interval`)."""
-    skipped: str | None = None
-    """Why no parameter was changed (`skip_non_finite`): then there are no terms, and the other figures are NaN."""
 
 
 class Trainer:
@@ -61,27 +41,43 @@ class Trainer:
     """
 
     def __init__(
-        self, model: PlannerLM, optim: OptimConfig, weights: LossWeights, *, world: World | None = None
+        self,
+        model: PlannerLM,
+        optim: OptimConfig,
+        weights: LossWeights,
+        *,
+        world: World | None = None,
+        sharded: bool = False,
     ) -> None:
-        """Raises ValueError where the model's device cannot do what `optim` asks for.
+        """Raises ValueError where the model's device, or `sharded` parameters, cannot do what `optim` asks for, and
+        for weights in fewer bits.
 
-        Each process but the first begins a stream of random numbers of its own, for its rows' dropout.
+        With `sharded` the processes divide parameters, gradients and moments between them: `model` is no longer of use
+        by itself then (`whole_model`). One process alone divides nothing. Each process but the first begins a stream of
+        random numbers of its own, for its rows' dropout.
         """
         check_arithmetic(optim, model.device)
+        if model.weight_form is not None:
+            raise ValueError(f"weights kept in {model.weight_form} cannot be trained; load the checkpoint again")
         if optim.compile:
             model.executor.compile_training()
         device = model.device.type
         self.model = model
         self.optim = optim
         self.weights = weights
+        self.world = World() if world is None else world
+        self.is_sharded = sharded and self.world.size > 1
+        self._step_loss: nn.Module = StepLoss(model, weights)
+        if self.is_sharded:
+            shard(self._step_loss, self.world, optim)
+        else:
+            self._step_loss = self.world.summing_gradients(self._step_loss)
         self.optimizer = build_optimizer(model, optim)
         self.scaler = torch.amp.GradScaler(device, enabled=optim.precision == "fp16")
         self.step = 0
         self.skipped = 0  # steps in a row, up to now
         self.splits = PlanSplits(model, optim.split_interval, optim.max_steps) if optim.split_interval else None
         self.carried = CarriedPlan()
-        self.world = World() if world is None else world
-        self._step_loss = self.world.summing_gradients(StepLoss(model, weights))
         self.world.begin_own_random_numbers()
 
     def train_step(self, batch: TokenBatch) -> StepReport:
@@ -118,7 +114,7 @@ class Trainer:
         self.scaler.update()
         self.step += 1
         self.model.set_schedule(self.step, self.optim.max_steps)
-        figures = _figures(made, self.world)
+        figures = figures_of_all(made, self.world)
         splits: tuple[PlanSplit, ...] = ()
         if self.splits is not None and figures.scores is not None:
             self.splits.see(figures.scores, figures.usage)
@@ -134,7 +130,7 @@ class Trainer:
     def _accumulate(self, batch: TokenBatch, totals: StepTotals) -> list[dict[str, Tensor]]:
         """Add up the gradients of all micro-batches; each one's figures by name, still on the device.
 
-        Those of other processes come with the last micro-batch, when it is known that none has failed.
+        Those of other processes come with the last micro-batch, of shards with each, when it is known that none failed.
         """
         parts = self.optim.grad_accum_steps
         with_scores = self.splits is not None and self.step < self.splits.last
@@ -142,15 +138,15 @@ class Trainer:
         after: list[PlanState] = []
         with self.world.failing_together(NonFiniteError, ImpossibleObservationError) as agree:
             for micro, carried in zip(batch.split(parts), self.carried.split(batch, parts), strict=True):
-                plan = carried.before(self.model.planner, micro)
                 is_last = len(made) == parts - 1
                 with nullcontext() if is_last else self.world.keeping_gradients(self._step_loss):
                     with torch.autocast(
                         self.model.device.type,
-                        dtype=DTYPES[self.optim.precision],
+                        dtype=self.optim.dtype,
                         enabled=self.optim.precision != "fp32",
                     ):
-                        given = MicroBatch(micro, totals, plan, self.step, with_scores, agree if is_last else None)
+                        when_read = partial(agree, is_last) if is_last or self.is_sharded else None
+                        given = MicroBatch(micro, totals, carried, self.step, with_scores, when_read)
                         loss, found, left = self._step_loss(given)
                     self.scaler.scale(loss).backward()
                 made.append(found)
@@ -174,17 +170,29 @@ class Trainer:
     def _clip(self) -> Tensor:
         self.scaler.unscale_(self.optimizer)
         limit = self.optim.grad_clip if self.optim.grad_clip > 0 else float("inf")
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        return whole_norm(norm) if self.is_sharded else norm
+
+    def whole_model(self) -> PlannerLM:
+        """The model with whole parameters, to use and not to train: all processes call this, any may use it alone."""
+        if not self.is_sharded:
+            return self.model
+        with self.world.needing_all():
+            whole = gathered_model(self.model)
+        whole.set_schedule(self.step, self.optim.max_steps)
+        return whole
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a bit-for-bit continuation needs: model, optimizer, scaler, step, RNG states.
 
-        The same in every process: of the plans that rows hand on, and of RNG states, those of all.
+        The same in every process: of the plans that rows hand on, and of RNG states, those of all. Of tensors that are
+        sharded each process has its own part (`TensorPart`).
         """
         carried = self.carried.gathered(self.world).state
+        of_model, of_optimizer = self.model.state_dict(), self.optimizer.state_dict()
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": own_parts(of_model) if self.is_sharded else of_model,
+            "optimizer": own_parts(of_optimizer) if self.is_sharded else of_optimizer,
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "skipped": self.skipped,
@@ -208,10 +216,11 @@ class Trainer:
         carried = read_carried_plan(stored, self.model.planner.initial_state(1), "the checkpoint")
         splits = read_splits(state.get("splits") if restore_rng else None, self.splits, "the checkpoint")
         skipped = read_skipped(state.get("skipped", 0) if restore_rng else 0, "the checkpoint")
-        self.model.load_state_dict(state["model"], strict=True)
+        self._load_model(state["model"])
         own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         groups = [{**stored, **values} for stored, values in zip(state["optimizer"]["param_groups"], own, strict=True)]
-        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        moments = self._own_moments(state["optimizer"]["state"])
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
@@ -222,22 +231,20 @@ class Trainer:
         if restore_rng:
             restore_random_states(state["rng"], self.model.device, self.world)
 
+    def _load_model(self, tensors: Mapping[str, Tensor]) -> None:
+        if self.is_sharded:
+            own = self.model.state_dict()
+            tensors = {name: sharded_like(tensor, own[name]) for name, tensor in tensors.items()}
+        self.model.load_state_dict(tensors, strict=True)
 
-class _Figures(NamedTuple):
-    """A step's numbers, on the CPU."""
-
-    loss: float
-    terms: dict[str, float]
-    usage: Tensor
-    scores: Tensor | None
-
-
-def _figures(made: list[dict[str, Tensor]], world: World) -> _Figures:
-    """Those of the full batch, from its micro-batches' in every process."""
-    names = list(made[0])
-    parts = [torch.stack([figures[name].cpu().double() for figures in made]).sum(0) for name in names]
-    sums = world.total(torch.cat([part.flatten() for part in parts])).split([part.numel() for part in parts])
-    found = {name: whole.view(part.shape) for name, whole, part in zip(names, sums, parts, strict=True)}
-    usage, scores = found.pop("usage"), found.pop("scores", None)
-    terms = {name: float(value) for name, value in found.items()}
-    return _Figures(terms.pop("loss"), terms, usage, scores)
+    def _own_moments(self, stored: Mapping[int, Mapping[str, Tensor]]) -> Mapping[int, Mapping[str, Tensor]]:
+        """Of each parameter the moments, sharded as it is."""
+        if not self.is_sharded:
+            return stored
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        return {
+            index: {
+                name: sharded_like(value, parameters[index]) if value.ndim else value for name, value in moments.items()
+            }
+            for index, moments in stored.items()
+        }

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from apelr_model.rules import Rule, check_rules
 
 __all__ = ["LossWeights", "NoLossWeights", "OptimConfig", "V1LossWeights", "V2LossWeights"]
 
 INFINITY = float("inf")
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +153,11 @@ class OptimConfig:
     compile: bool = False
     """Whether training runs the layers of a transformer executor through torch.compile; it needs a C++ compiler, on
     CUDA Triton, and a minute or more at the first step."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What `precision` names."""
+        return DTYPES[self.precision]
 
     @property
     def product_precision(self) -> Literal["highest", "high", "medium"]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,10 @@ from torch.utils.checkpoint import checkpoint
 from apelr_model.attention import Attention, Sight, first_seen, sight
 from apelr_model.executor import Carry, Executor
 from apelr_model.executor_config import TransformerConfig
+from apelr_model.fixed_carry import FixedCarry, FixedColumns, fixed_cache, fixed_sight, widened
 from apelr_model.kv_cache import KVBuffer, KVCache
 from apelr_model.rotary import Rotary, rotary
+from apelr_model.row_product import Projection
 
 __all__ = ["SwiGLU", "TransformerExecutor", "TransformerLayer"]
 
@@ -27,8 +30,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, *, hidden_dim: int, mlp_dim: int) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(hidden_dim, 2 * mlp_dim, bias=False)
-        self.down = nn.Linear(mlp_dim, hidden_dim, bias=False)
+        self.gate_up = Projection(hidden_dim, 2 * mlp_dim, bias=False)
+        self.down = Projection(mlp_dim, hidden_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, S, D] -> [B, S, D]."""
@@ -85,7 +88,7 @@ class TransformerExecutor(Executor):
         self.config = config
         self.hidden_dim = hidden_dim
         self.token_emb = nn.Embedding(vocab_size, token_dim)
-        self.token_proj = nn.Linear(token_dim, hidden_dim, bias=False) if token_dim != hidden_dim else None
+        self.token_proj = Projection(token_dim, hidden_dim, bias=False) if token_dim != hidden_dim else None
         self.layers = nn.ModuleList(
             TransformerLayer(config, hidden_dim=hidden_dim, dropout=dropout) for _ in range(num_layers)
         )
@@ -129,23 +132,23 @@ class TransformerExecutor(Executor):
             past = past.without_unseen()
         earliest = first_seen(past.columns, past.first, restarts)
         seen = sight(past.columns, steps, earliest=earliest, window=window, device=ids.device)
-        angles = rotary(
-            past.position,
-            steps,
-            width=self.hidden_dim // self.config.num_heads,
-            base=self.config.rope_base,
-            dtype=self.token_emb.weight.dtype,
-        )
+        angles = self._angles(past.position, steps)
         hidden, buffers = self._through_layers(ids, angles, seen, past, kept=carry is not None)
         return hidden, None if carry is None else self._after(past, buffers, steps, lengths, earliest, restarts)
+
+    def _angles(self, start: Tensor, steps: int) -> Rotary:
+        width = self.hidden_dim // self.config.num_heads
+        return rotary(start, steps, width=width, base=self.config.rope_base, dtype=self.token_emb.weight.dtype)
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """ids [B, S] -> [B, S, D]. Under autocast products are of low precision; the residual stream is not."""
+        embedded: Tensor = self.token_emb(ids)
+        return embedded if self.token_proj is None else self.token_proj(embedded).to(embedded.dtype)
 
     def _through_layers(
         self, ids: Tensor, angles: Rotary, seen: Sight, past: KVCache, *, kept: bool
     ) -> tuple[Tensor, list[KVBuffer]]:
-        embedded = self.token_emb(ids)
-        # Under autocast products are of low precision; the residual stream is not.
-        hidden = embedded if self.token_proj is None else self.token_proj(embedded).to(embedded.dtype)
-        buffers = []
+        hidden, buffers = self._embedded(ids), []
         compiled = self._compiled if torch.is_grad_enabled() and not kept else None
         layers: list[Callable[..., tuple[Tensor, KVBuffer | None]]] = compiled or list(self.layers)
         for index, layer in enumerate(layers):
@@ -193,6 +196,32 @@ class TransformerExecutor(Executor):
     def select_rows(self, carry: KVCache, rows: Tensor) -> KVCache:
         """A `KVCache`, rows [N] -> the cache of these rows, in that order."""
         return carry.select_rows(rows)
+
+    def fixed_carry(self, carry: KVCache | FixedCarry, *, batch_size: int, room: int) -> FixedCarry:
+        """A `KVCache` in fixed shapes, or more room in these: see `fixed_cache`."""
+        if isinstance(carry, FixedCarry):
+            return widened(carry, room=room, window=self.config.window)
+        heads = self.config.num_kv_heads or self.config.num_heads
+        shape = (heads, self.hidden_dim // self.config.num_heads)
+        if not carry.columns:  # nothing has been read, so no layer has keys yet
+            empty = self.token_emb.weight.new_zeros(batch_size, heads, 0, shape[1])
+            carry = replace(carry, buffers=(KVBuffer(empty, empty),) * len(self.layers))
+        return fixed_cache(carry, batch=batch_size, room=room, shape=shape, window=self.config.window)
+
+    def fixed_step(self, ids: Tensor, carry: FixedCarry) -> Tensor:
+        """ids [B] read after what `carry` holds, into which they are written -> hidden [B, D]."""
+        column, position, first, *tensors = carry.own
+        capacity = tensors[0].shape[2]
+        columns = [FixedColumns(*pair, column[:1] % capacity) for pair in zip(tensors[::2], tensors[1::2], strict=True)]
+        seen = fixed_sight(column[:1], first, capacity)
+        angles = self._angles(position, 1)
+        hidden = self._embedded(ids.unsqueeze(1))
+        for layer, past in zip(self.layers, columns, strict=True):
+            hidden, _ = layer(hidden, angles, seen, past, 0, False, True)
+        column += 1
+        position += 1
+        normed: Tensor = self.norm(hidden)
+        return normed[:, 0]
 
     def flops_per_token(self, context: int) -> int:
         """Products with the weights, and with the keys and values of min(`context`, window) ids."""

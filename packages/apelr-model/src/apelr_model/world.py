@@ -14,12 +14,12 @@ from apelr_model.errors import LostProcessError, NonFiniteError
 
 __all__ = ["World"]
 
-Failing = Callable[[], None]
+Failing = Callable[[bool], None]
 
 
 @dataclass(frozen=True)
 class World:
-    """One of `size` processes that talk through torch's default process group; the only one unless told otherwise.
+    """One of `size` processes that talk through a process group of torch; the only one unless told otherwise.
 
     All of them call the same methods in the same order, and all get the same answers. Each method raises
     LostProcessError where another process has ended.
@@ -28,6 +28,12 @@ class World:
     rank: int = 0
     """Which of them this is, from 0."""
     size: int = 1
+    group: Any = None
+    """Of torch's process groups the one that they talk through; None for the default one."""
+
+    def apart(self) -> "World":
+        """The same processes, by a way of their own: threads of theirs may talk there while they talk here."""
+        return self if self.size == 1 else World(self.rank, self.size, dist.new_group(backend="gloo"))
 
     @property
     def is_first(self) -> bool:
@@ -57,8 +63,17 @@ class World:
             return [values]
         found = [torch.empty_like(values) for _ in range(self.size)]
         with self.needing_all():
-            dist.all_gather(found, values.contiguous())
+            dist.all_gather(found, values.contiguous(), group=self.group)
         return found
+
+    def texts(self, own: str) -> list[str]:
+        """Each process's text, by rank; of any length, without a character of code 0."""
+        if self.size == 1:
+            return [own]
+        if not (longest := self.largest(len(own.encode()))):
+            return [""] * self.size
+        padded = torch.frombuffer(bytearray(own.encode().ljust(longest, b"\0")), dtype=torch.uint8)
+        return [bytes(text.tolist()).rstrip(b"\0").decode() for text in self.gathered(padded)]
 
     def wait(self) -> None:
         """Go on when all processes have come here."""
@@ -69,31 +84,30 @@ class World:
             return values
         reduced = values.clone()
         with self.needing_all():
-            dist.all_reduce(reduced, how)
+            dist.all_reduce(reduced, how, group=self.group)
         return reduced
 
     def problem_of_any(self, problem: str = "") -> str:
         """The first process's that has one, with its rank; empty where none has."""
-        if self.size == 1 or not (longest := self.largest(len(problem.encode()))):
-            return problem
-        padded = problem.encode().ljust(longest, b"\0")
-        texts = [bytes(text.tolist()).rstrip(b"\0") for text in self.gathered(torch.tensor(list(padded)))]
-        rank = next(rank for rank, text in enumerate(texts) if text)
-        return f"process {rank}: {texts[rank].decode()}"
+        texts = self.texts(problem)
+        rank = next((rank for rank, text in enumerate(texts) if text), None)
+        return problem if rank is None or self.size == 1 else f"process {rank}: {texts[rank]}"
 
     @contextmanager
     def failing_together(self, *kinds: type[ValueError]) -> Iterator[Failing]:
         """Within the block an error of these kinds ends it in all processes: in the others as a NonFiniteError.
 
-        Each calls what the block is given once, at the last place where it may still fail alone.
+        Each calls what the block is given, equally often: where it must not fail alone from there on, and with True at
+        the last place where it may.
         """
         asked = False
 
-        def agree() -> None:
+        def agree(is_last: bool) -> None:
             nonlocal asked
             asked = True
             if problem := self.problem_of_any():
                 raise NonFiniteError(problem)
+            asked = is_last
 
         try:
             yield agree

@@ -18,9 +18,10 @@ __all__ = ["convert"]
 def convert(*, source: Path, destination: Path, tokenizer: Path | None, allow_unexpected: bool, force: bool) -> None:
     """Turn any checkpoint that can be read into one of today's form.
 
-    SRC is a checkpoint file (of today, or of the prototype) or a run folder. DST is a file; it carries the tokenizer,
-    and the optimizer state as far as it fits, so that everything else can be given it alone. DST appears when it is
-    complete, and not at all where anything fails.
+    SRC is a checkpoint file (of today, or of the prototype), the folder of a sharded checkpoint, a run folder, or a
+    folder that apelr export wrote. DST is a file; it carries the tokenizer, and the optimizer state as far as there is
+    one and it fits, so that everything else can be given it alone. DST appears when it is complete, and not at all
+    where anything fails.
     """
     from apelr_cli.conversion import convert_checkpoint
 

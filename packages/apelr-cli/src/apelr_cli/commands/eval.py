@@ -1,7 +1,7 @@
 """`apelr eval`: how well a model predicts held-out text, and what its planner has to do with it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -15,6 +15,7 @@ from apelr_cli.options import (
     set_option,
     tokenizer_option,
     unexpected_option,
+    weights_option,
 )
 from apelr_cli.plan_options import plan_options
 from apelr_cli.steering_options import SteeringRequest, steering_options
@@ -70,6 +71,7 @@ TEXT_NAMES = ("split", "text_file", "config_name", "overrides", "seq_len", "no_d
 @output_option
 @task_options(apart_from=TEXT_NAMES)
 @plan_options(prompted=False)
+@weights_option("Keep the weights in fewer bits: what that costs in bits per byte.")
 @device_option
 @format_option("text prints a page; json one object with every figure.")
 def eval(
@@ -89,6 +91,7 @@ def eval(
     output: Path | None,
     tasks: TaskOptions | None,
     plan: dict[str, Any],
+    weights: Literal["fp32", "bf16", "int8"],
     device: str,
     form: str,
 ) -> None:
@@ -119,7 +122,7 @@ def eval(
         seq_len=seq_len,
         batch_size=batch_size,
     )
-    loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected)
+    loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected, weights=weights)
     choice = choose_policy(loaded.model, plan)
     if choice.notice and form == "text":
         click.echo(choice.notice, err=True)

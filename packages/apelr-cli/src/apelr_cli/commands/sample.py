@@ -1,10 +1,11 @@
 """`apelr sample`: continue a prompt."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import click
 
+from apelr_cli.display_options import Display, display_options
 from apelr_cli.options import (
     checkpoint_option,
     count,
@@ -12,11 +13,9 @@ from apelr_cli.options import (
     format_option,
     tokenizer_option,
     unexpected_option,
+    weights_option,
 )
 from apelr_cli.plan_options import plan_options
-
-if TYPE_CHECKING:
-    from apelr_tokenizers import Tokenizer
 
 __all__ = ["sample"]
 
@@ -80,6 +79,7 @@ SEEDS = click.IntRange(0, 2**63 - 1)
     help="Make those forecasts beside the next token and show them as they come, or with each token. "
     "[default: the model's async_planner]",
 )
+@display_options
 @plan_options(prompted=True)
 @click.option(
     "--seed", type=SEEDS, default=0, show_default=True, help="Seed of the first sample; sample i has seed + i."
@@ -91,6 +91,14 @@ SEEDS = click.IntRange(0, 2**63 - 1)
     show_default=True,
     help="Samples to draw, in one batch; each is what it would be alone.",
 )
+@click.option(
+    "--compile/--no-compile",
+    "compiled",
+    default=False,
+    show_default=True,
+    help="Run each step as compiled code: the same text but for rounding, after seconds of compiling.",
+)
+@weights_option("Keep the weights in fewer bits, which --compile then reads faster; bf16 and int8 need it.")
 @device_option
 @format_option("text streams prompt and continuation; json prints one line for each sample.")
 def sample(
@@ -104,9 +112,12 @@ def sample(
     stops: tuple[str, ...],
     lookahead_steps: int,
     async_lookahead: bool | None,
+    display: Display,
     plan: dict[str, Any],
     seed: int,
     num_samples: int,
+    compiled: bool,
+    weights: Literal["fp32", "bf16", "int8"],
     device: str,
     form: str,
     **sampling: float | None,
@@ -115,23 +126,27 @@ def sample(
 
     The prompt comes from --prompt, from --prompt-file, or from standard input. Text goes to standard output
     as it is made; warnings and forecasts go to standard error. Several samples have a line
-    `--- sample 2 of 3 ---` before each.
+    `--- sample 2 of 3 ---` before each. With --interactive standard input is a conversation.
     """
     if not all(stops):
         raise click.BadParameter("a stop text must not be empty", param_hint="--stop")
-    from apelr_cli.console import result_stream
+    display.check(form, num_samples)
+    if weights != "fp32" and not compiled:
+        raise click.UsageError(f"--weights {weights} needs --compile: without it, fewer bits take more time")
     from apelr_cli.loading import load_model
-    from apelr_cli.plan_choice import choose_lookahead, choose_policy
-    from apelr_cli.sample_output import JsonOutput, TextOutput
-    from apelr_cli.sampling import SampleRequest, draw_samples, sampling_settings
+    from apelr_cli.plan_choice import check_has_chain, choose_lookahead, choose_policy
+    from apelr_cli.sample_display import show_conversation, show_samples
+    from apelr_cli.sampling import SampleRequest, sampling_settings
 
     settings = sampling_settings(sampling)
-    text = _prompt_text(prompt, prompt_file)
-    loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected)
-    choice = choose_policy(loaded.model, plan)
+    text = _prompt_text(prompt, prompt_file, needed=not display.interactive)
+    loaded = load_model(checkpoint, device, tokenizer=tokenizer, allow_unexpected=allow_unexpected, weights=weights)
+    if compiled:
+        loaded.model.compile_decoding()
+    if display.show_plan:
+        check_has_chain(loaded.model, "--show-plan")
     request = SampleRequest(
-        prompt=text,
-        prompt_ids=_prompt_ids(text, loaded.tokenizer),
+        prompt=text or "",
         settings=settings,
         max_new_tokens=max_new_tokens,
         seed=seed,
@@ -139,16 +154,16 @@ def sample(
         stops=stops,
         lookahead_steps=lookahead_steps,
         async_lookahead=choose_lookahead(loaded.model, lookahead_steps, async_lookahead),
-        choice=choice,
+        choice=choose_policy(loaded.model, plan),
     )
-    if choice.notice and form == "text":
-        click.echo(choice.notice, err=True)
-    with result_stream() as stream:
-        output = JsonOutput(stream, choice.gate) if form == "json" else TextOutput(stream, text, num_samples)
-        draw_samples(loaded, request, output)
+    if display.interactive:
+        show_conversation(loaded, request, display, text)
+    else:
+        show_samples(loaded, request, display, form)
 
 
-def _prompt_text(prompt: str | None, prompt_file: Path | None) -> str:
+def _prompt_text(prompt: str | None, prompt_file: Path | None, *, needed: bool) -> str | None:
+    """The prompt's text; None where none is given and none `needed`, so that standard input is left alone."""
     from apelr_cli.user_input import read_standard_input, read_text
 
     if prompt is not None and prompt_file is not None:
@@ -157,18 +172,10 @@ def _prompt_text(prompt: str | None, prompt_file: Path | None) -> str:
         return prompt
     if prompt_file is not None:
         return read_text(prompt_file)
-    text = read_standard_input()
-    if text is None:
+    text = read_standard_input() if needed else None
+    if text is None and needed:
         raise click.UsageError(
             "no prompt: give --prompt TEXT or --prompt-file FILE, or pipe text into standard input; "
             "--prompt '' starts from nothing"
         )
     return text
-
-
-def _prompt_ids(text: str, tokenizer: "Tokenizer") -> list[int]:
-    from apelr_cli.user_input import warn_of_unknown
-
-    encoding = tokenizer.encode(text)
-    warn_of_unknown(tokenizer, text, encoding)
-    return [tokenizer.bos_id, *encoding.ids]

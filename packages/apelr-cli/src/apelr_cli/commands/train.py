@@ -48,21 +48,24 @@ def train(
     unless told otherwise). Ctrl-C and SIGTERM save a checkpoint and leave with exit code 130 and 143; a second one
     leaves at once. SIGUSR1 saves a checkpoint, and the run goes on.
     """
-    from apelr_cli.launch import check_launch, find_launch
+    from apelr_cli.launch import check_launch, find_launch, said_once
 
     launch = find_launch()  # before torch is imported
     from apelr_cli.config_reader import load_run_config
     from apelr_cli.run_config import to_yaml
     from apelr_cli.shipped import find_config
 
-    if force and resume:
-        raise click.UsageError("--force starts afresh and --resume goes on: give one of them")
-    path = find_config(config_name)
-    config = load_run_config(path, overrides)
+    with said_once(launch.local_rank):
+        if force and resume:
+            raise click.UsageError("--force starts afresh and --resume goes on: give one of them")
+        path = find_config(config_name)
+        config = load_run_config(path, overrides)
+        if not print_config:
+            check_launch(launch, config.train.distributed)
     if print_config:
-        click.echo(to_yaml(config), nl=False)
+        if launch.rank == 0:
+            click.echo(to_yaml(config), nl=False)
         return
-    check_launch(launch, config.train.distributed)
     from apelr_cli.device import resolve_device
     from apelr_cli.dry_run import describe_run
     from apelr_cli.process_group import device_of_process, joined
@@ -75,9 +78,10 @@ def train(
     folder = RunFolder(run_folder_path(config, path, out), writes=launch.rank == 0)
     asked = RunRequest(config, folder, device, resume, force)
     if dry_run:
-        for line in describe_run(asked, processes=launch.size):
-            if launch.rank == 0:
-                click.echo(line)
+        with said_once(launch.local_rank):
+            for line in describe_run(asked, processes=launch.size):
+                if launch.rank == 0:
+                    click.echo(line)
         return
     with joined(launch, config.train.distributed, device) as world:
         code = train_run(asked, quiet=quiet, world=world)

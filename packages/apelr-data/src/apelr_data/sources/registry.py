@@ -176,4 +176,6 @@ _TABLE = (
 )
 
 SOURCES: dict[SourceName, SourceInfo] = {info.name: info for info in _TABLE}
+"""Every source by its name."""
 OFFLINE_SOURCES: tuple[SourceName, ...] = tuple(info.name for info in _TABLE if info.offline)
+"""Those that need no network."""
