@@ -28,7 +28,9 @@ class Display(NamedTuple):
         if num_samples > 1 and self.interactive:
             raise click.UsageError("--interactive is one text: give it without --num-samples")
         if compiled and self.interactive:
-            raise click.UsageError("--interactive goes without --compile, whose steps write over the state they go on from")
+            raise click.UsageError(
+                "--interactive goes without --compile, whose steps write over the state they go on from"
+            )
 
 
 OPTIONS = (
