@@ -16,7 +16,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["tests", "harness", "transformers", "lint", "types", "docs"]
+nox.options.sessions = ["tests", "harness", "transformers", "lint", "types", "docs", "browser"]
 nox.options.default_venv_backend = "none"  # `environment` below makes them, so that sessions can share one
 
 ROOT = Path(__file__).resolve().parent
@@ -139,7 +139,7 @@ def harness(session: nox.Session) -> None:
 def transformers(session: nox.Session) -> None:
     """Our models and tokenizers in transformers, and its models in ours, with the extra; elsewhere it is skipped.
 
-    The page about it runs here too. accelerate is what Trainer and the harness's own model ask for.
+    The pages about it run here too. accelerate is what Trainer and the harness's own model ask for.
     """
     others = ["accelerate", "markdown-it-py"]
     extras = "lm-eval,transformers,test"
@@ -148,7 +148,7 @@ def transformers(session: nox.Session) -> None:
     more = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     pytest(session, folder, [], *tests, "-n", "auto", "--dist", "worksteal", *session.posargs, **more)
     pytest(session, folder, [], "packages/apelr-model/tests/test_executor.py", "-k", "pretrained", **more)
-    pytest(session, folder, [], ".ci/docs_test.py", "-k", "transformers.md", **more)
+    pytest(session, folder, [], ".ci/docs_test.py", "-k", "transformers.md or .hf.md", **more)
 
 
 @nox.session
