@@ -331,6 +331,7 @@ def test_compile_and_weights_are_for_the_model(
         (("--prompt", "a", "--device", "tpu"), "'tpu' is not one of"),
         (("--prompt", "a", "--weights", "int4"), "'int4' is not one of"),
         (("--prompt", "a", "--weights", "int8"), "--weights int8 needs --compile"),
+        (("--interactive", "--compile"), "leave out --compile"),
         (("--prompt", "a", "--format", "xml"), "'xml' is not one of"),
     ],
 )
