@@ -17,6 +17,8 @@ LINES = (
     ("tokens_per_second", "Speed", "training tokens a second"),
 )
 """Key of a line of metrics.jsonl, title, and what is drawn."""
+LOGARITHMIC = ("nll", "bits_per_byte")
+"""Charts whose first values are far above all others."""
 MOST_POINTS = 400
 """Points of a series; of longer ones every n-th is drawn, and the last."""
 BANDS = 8
@@ -47,6 +49,22 @@ class Chart(NamedTuple):
     def last(self) -> int:
         """The highest number of a point."""
         return max(step for each in self.series for step, _ in each.points)
+
+    @property
+    def values(self) -> list[float]:
+        """All that are drawn."""
+        return [value for each in self.series for _, value in each.points] + [value for _, value in self.levels]
+
+    @property
+    def is_logarithmic(self) -> bool:
+        """Whether equal ratios of values are equal distances."""
+        return self.key in LOGARITHMIC and min(self.values) > 0
+
+    @property
+    def axes(self) -> str:
+        """What the two axes are, in words."""
+        scale = ("logarithmic scale",) if self.is_logarithmic else ()
+        return ", ".join((self.unit, *scale, f"by {self.across}"))
 
 
 class UsageChart(NamedTuple):
