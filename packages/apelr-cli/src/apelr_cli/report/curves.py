@@ -85,8 +85,9 @@ def run_charts(files: RunFiles) -> tuple[Chart, ...]:
         if key == "nll" and _differs(files):
             series.insert(1, _series(files, "training loss, all terms", ("train",), "loss"))
         levels = _references(files) if key == "bits_per_byte" else ()
-        charts.append(Chart(key, title, unit, tuple(each for each in series if each.points), levels))
-    return tuple(chart for chart in charts if chart.series and not _is_flat_zero(chart))
+        found = tuple(each for each in series if each.points and not _has_no_plan(key, each))
+        charts.append(Chart(key, title, unit, found, levels))
+    return tuple(chart for chart in charts if chart.series)
 
 
 def comparison_charts(runs: Sequence[tuple[str, RunFiles]]) -> tuple[Chart, ...]:
@@ -95,10 +96,10 @@ def comparison_charts(runs: Sequence[tuple[str, RunFiles]]) -> tuple[Chart, ...]
     for key, title, unit in LINES:
         name, kinds = _parts(key)[-1]
         series = [_series(files, label, kinds, key) for label, files in runs]
-        found = tuple(each for each in series if each.points)
+        found = tuple(each for each in series if each.points and not _has_no_plan(key, each))
         words = f"{name} text, {unit}" if name == "held-out" else unit
         charts.append(Chart(key, title, words, found))
-    return tuple(chart for chart in charts if chart.series and not _is_flat_zero(chart))
+    return tuple(chart for chart in charts if chart.series)
 
 
 def usage_chart(files: RunFiles) -> UsageChart | None:
@@ -146,5 +147,6 @@ def _references(files: RunFiles) -> tuple[tuple[str, float], ...]:
     return tuple((name.replace("_", " "), float(value)) for name, value in found.items() if value is not None)
 
 
-def _is_flat_zero(chart: Chart) -> bool:
-    return chart.key == "plan_mi" and all(value == 0 for each in chart.series for _, value in each.points)
+def _has_no_plan(key: str, series: Series) -> bool:
+    """Whether these are the zeros that a model without plan states has in the place of its plan MI."""
+    return key == "plan_mi" and all(value == 0 for _, value in series.points)
