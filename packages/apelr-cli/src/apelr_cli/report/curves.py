@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 LINES = (
     ("nll", "Loss", "nats per token"),
     ("bits_per_byte", "Bits per byte", "bits per byte of the original text"),
-    ("learning_rate", "Learning rate", "of each step, as scheduled"),
+    ("learning_rate", "Learning rate", "as scheduled"),
     ("plan_mi", "Plan MI", "mutual information of plan and next token, nats"),
     ("tokens_per_second", "Speed", "training tokens a second"),
 )
