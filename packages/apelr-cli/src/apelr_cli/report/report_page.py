@@ -117,7 +117,7 @@ def _overlap_chart(passages: Sequence[Passage]) -> Chart | None:
         Series(name, tuple((steps, row[i]) for steps, row in sorted(means.items()))) for i, name in enumerate(names)
     )
     title = "Share given to the plan that came"
-    return Chart("overlap", title, "by chunks ahead", series, across="chunks ahead")
+    return Chart("overlap", title, "0 to 1", series, across="chunks ahead")
 
 
 def _matched(run: ReportData) -> dict[int, int]:
