@@ -87,8 +87,9 @@ def results(run: Path) -> list[Any]:
 def checkpoints(run: Path) -> list[int]:
     """The steps of the checkpoints in a folder. Raises CheckpointError unless each is whole."""
     from apelr_model import load_checkpoint
+    from apelr_model.checkpoint_files import saved_checkpoints
 
-    return [load_checkpoint(path).step for path in sorted(run.glob("checkpoints/step-*.pt"))]
+    return [load_checkpoint(path).step for _, path in saved_checkpoints(run)]
 
 
 class Faults:
