@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 GOLDEN = ROOT / "packages" / "apelr-model" / "tests" / "golden"
 SECONDS = 10
-"""What one input may take of the processor, whatever else the machine does; one that waits may wait 12 times as long."""
+"""What one input may take of the processor; by the clock, on a machine that does other things too, 12 times as much."""
 MEBIBYTES = 1024
 """What a reader may take in memory beyond what it began with."""
 PIECES = [
