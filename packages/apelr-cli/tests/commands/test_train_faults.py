@@ -339,6 +339,26 @@ def test_a_damaged_newest_checkpoint_is_skipped_said_and_mended(
     assert_equal_end(run, whole)
 
 
+def test_a_run_that_goes_on_from_a_named_checkpoint_does_so_again_when_it_is_killed(
+    arguments: list[str],
+    whole: Path,
+    faulty_apelr: Faulty,
+    tmp_path: Path,
+    assert_equal_end: Callable[[Path, Path], None],
+) -> None:
+    """Not from a later one, of whose steps the metrics are gone by then."""
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    path = run / "checkpoints" / "step-00000006.pt"
+    killed = faulty_apelr(
+        *arguments[:-1], path, "--out", run, watched=[run], fault={"name": "metrics.jsonl", "at": 2, "do": "KILL"}
+    )
+    assert killed["code"] == -9, killed["said"]
+    again = faulty_apelr(*arguments, "--out", run, watched=[run])
+    assert f"resuming {run} at step 6" in again["said"]
+    assert_equal_end(run, whole)
+
+
 def test_a_damaged_checkpoint_that_is_named_is_an_error(
     arguments: list[str], whole: Path, faulty_apelr: Faulty, tmp_path: Path
 ) -> None:
