@@ -200,7 +200,8 @@ def tutorial(session: nox.Session) -> None:
     """docs/tutorial.md as it stands, its training included, which takes some minutes."""
     folder = environment_transformers(session)
     more = {"APELR_LONG_PAGES": "1", "HF_HUB_OFFLINE": "1"}
-    pytest(session, folder, [], ".ci/docs_test.py", "-s", "-k", "run_in_order and tutorial.md", *session.posargs, **more)
+    arguments = ["-s", "-k", "run_in_order and tutorial.md", *session.posargs]
+    pytest(session, folder, [], ".ci/docs_test.py", *arguments, **more)
 
 
 @nox.session

@@ -112,7 +112,7 @@ def test_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
             exec(compile("\n" * line + content, page, "exec"), namespace)  # noqa: S102 - the pages are our own
         elif words == ["console", "run"]:
             for command in transcript.commands(content):
-                print(f"$ {command.text}\n{transcript.play(command, SECONDS)}", flush=True)
+                sys.stdout.write(f"$ {command.text}\n{transcript.play(command, SECONDS)}")
         elif words[1:] == ["run"]:
             script = "\n".join(shell_commands(words[0], content))
             done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], timeout=SECONDS, check=False)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 from rich.text import Text
 
 WIDTH = 110
@@ -20,7 +21,7 @@ def picture(printed: str, title: str) -> str:
     """The SVG of a terminal that shows `printed`, ANSI colours read, lines wrapped at WIDTH columns."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(printed))
-    drawn = console.export_svg(title=title, unique_id="terminal")
+    drawn = console.export_svg(title=title, theme=DEFAULT_TERMINAL_THEME, unique_id="terminal")
     return re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
 
 

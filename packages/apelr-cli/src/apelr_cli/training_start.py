@@ -62,8 +62,8 @@ def _train_alone(asked: RunRequest, lock: RunLock, world: World, *, quiet: bool)
                 run.take_up(mend=bool(plan.skipped)) if plan.resumed else run.begin()
                 run.run()
         except StopTraining as stopped:
-            config = folder.path / "config.yaml"
-            saved = f"; go on with --resume auto --out {folder.path} --config {config}" if folder.checkpoint.exists() else ""
+            how = f"; go on with --resume auto --out {folder.path} --config {folder.path / 'config.yaml'}"
+            saved = how if folder.checkpoint.exists() else ""
             reporter.say(f"stopped by {stopped.signal_name}{saved}")
             return stopped.exit_code
     reporter.say(f"done: {folder.path}")
