@@ -36,7 +36,7 @@ def test_an_error_is_an_error() -> None:
 
 def test_ctrl_c_comes_after_the_line_above_it() -> None:
     assert play(f"$ {WAIT}\nstep 60\n^C")[0].startswith("step 6\nstep 60\n")
-    with pytest.raises(AssertionError, match="left with 0"):
+    with pytest.raises(AssertionError, match="left with"):
         play("$ echo step 6\nstep 6\n^C")
 
 
