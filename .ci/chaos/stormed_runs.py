@@ -22,6 +22,7 @@ V1 = {
     **{"num_plan_states": 3, "chunk_size": 4, "token_dim": 4, "hidden_dim": 6, "fusion_dim": 4},
     **{"num_layers": 2, "dropout": 0.2},
 }
+V2 = "V2: sampled plans, beliefs carried on, a token cache, workers, saves in the background"
 CONFIGS: dict[str, dict[str, Any]] = {
     "V1: dropout, accumulation, every loss": {
         "model": V1,
@@ -34,7 +35,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "model": V1,
         "train": {"sharded_checkpoints": True, "async_save": True},
     },
-    "V2: sampled plans, beliefs carried on, a token cache, workers, saves in the background": {
+    V2: {
         "model": {
             "version": "v2_planner_required",
             **{"num_plan_states": 3, "chunk_size": 4, "token_dim": 4, "hidden_dim": 6, "dropout": 0.2},

@@ -63,7 +63,8 @@ def _train_alone(asked: RunRequest, lock: RunLock, world: World, *, quiet: bool)
                 run.take_up(save=not is_newest) if plan.resumed else run.begin()
                 run.run()
         except StopTraining as stopped:
-            saved = f"; go on with --resume auto --out {folder.path}" if folder.checkpoint.exists() else ""
+            how = f"; go on with --resume auto --out {folder.path} --config {folder.path / 'config.yaml'}"
+            saved = how if folder.checkpoint.exists() else ""
             reporter.say(f"stopped by {stopped.signal_name}{saved}")
             return stopped.exit_code
     reporter.say(f"done: {folder.path}")

@@ -215,7 +215,7 @@ def test_a_run_goes_on_in_the_other_form_and_a_folder_is_used_as_a_file_is(
     shards = [*arguments, *IN_SHARDS, "--out", run]
     stopped = faulty_apelr(*shards, watched=[run], fault={"name": "metrics.jsonl", "at": 9, "do": "SIGTERM"})
     assert stopped["code"] == 143
-    assert f"go on with --resume auto --out {run}" in stopped["said"]
+    assert f"go on with --resume auto --out {run} --config {run / 'config.yaml'}" in stopped["said"]
     folder = max(run.glob("checkpoints/step-*"))
     converted = apelr("convert", folder, one)
     assert converted.exit_code == 0, converted.stderr
