@@ -1,6 +1,7 @@
 """The storms in small: that they find what they look for, and that a few inputs bring nothing to light."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -47,9 +48,10 @@ def test_an_end_that_is_not_equal_is_noticed(apelr, subject):
     assert subject.difference(run).startswith("model, training, metrics.jsonl, validation, planner_eval.json")
 
 
-def test_a_lost_checkpoint_is_noticed(apelr, subject):
+def test_a_lost_checkpoint_is_noticed(apelr, subject, tmp_path):
     run = subject.fresh()
     assert apelr(*subject.arguments(run), watched=subject.watched)["code"] == 0
+    run = shutil.copytree(run, tmp_path / "run")  # other tests look at the subject's own
     (run / "checkpoint.pt").write_bytes(b"half")
     with pytest.raises(CheckpointError):
         kills.check_whole(run, "here", saved=True)
