@@ -52,7 +52,8 @@ def test_a_lost_checkpoint_is_noticed(apelr, subject, tmp_path):
     run = subject.fresh()
     assert apelr(*subject.arguments(run), watched=subject.watched)["code"] == 0
     run = shutil.copytree(run, tmp_path / "run")  # other tests look at the subject's own
-    (run / "checkpoint.pt").write_bytes(b"half")
+    for name in ("checkpoint.pt", f"checkpoints/step-{subject.kept[-1]:08}.pt"):  # in the run they are one file
+        (run / name).write_bytes(b"half")
     with pytest.raises(CheckpointError):
         kills.check_whole(run, "here", saved=True)
     with pytest.raises(SystemExit, match="here: a checkpoint is lost or damaged"):
