@@ -16,7 +16,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["tests", "harness", "transformers", "lint", "types", "docs"]
+nox.options.sessions = ["tests", "harness", "transformers", "lint", "types", "docs", "browser"]
 nox.options.default_venv_backend = "none"  # `environment` below makes them, so that sessions can share one
 
 ROOT = Path(__file__).resolve().parent
@@ -135,20 +135,25 @@ def harness(session: nox.Session) -> None:
     pytest(session, folder, [], *arguments, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 
 
+def environment_transformers(session: nox.Session) -> Path:
+    """With the extras; accelerate is what Trainer and the harness's own model ask for."""
+    others = ["accelerate", "markdown-it-py"]
+    extras = "lm-eval,transformers,test"
+    return environment_alone(session, "apelr-cli", *others, name="transformers", extras=extras)
+
+
 @nox.session
 def transformers(session: nox.Session) -> None:
     """Our models and tokenizers in transformers, and its models in ours, with the extra; elsewhere it is skipped.
 
-    The page about it runs here too. accelerate is what Trainer and the harness's own model ask for.
+    The pages about it run here too.
     """
-    others = ["accelerate", "markdown-it-py"]
-    extras = "lm-eval,transformers,test"
-    folder = environment_alone(session, "apelr-cli", *others, name="transformers", extras=extras)
+    folder = environment_transformers(session)
     tests = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("packages/*/tests/hf"))]
     more = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     pytest(session, folder, [], *tests, "-n", "auto", "--dist", "worksteal", *session.posargs, **more)
     pytest(session, folder, [], "packages/apelr-model/tests/test_executor.py", "-k", "pretrained", **more)
-    pytest(session, folder, [], ".ci/docs_test.py", "-k", "transformers.md", **more)
+    pytest(session, folder, [], ".ci/docs_test.py", "-k", "transformers.md or .hf.md", **more)
 
 
 @nox.session
@@ -170,7 +175,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Links, code blocks and commands of the Markdown pages, the API reference, and what helps contributors."""
-    own = [f".ci/{name}_test.py" for name in ("docs", "readme", "api", "contributing")]
+    own = [f".ci/{name}_test.py" for name in ("docs", "transcript", "readme", "api", "contributing")]
     pytest(session, environment_together(session), [], *own, *WORKERS, *session.posargs, OMP_NUM_THREADS="1")
 
 
@@ -188,6 +193,15 @@ def browser(session: nox.Session) -> None:
     run_python(session, environment_together(session), ".ci/browser/pages.py", str(pages), OMP_NUM_THREADS="1")
     seen = {"APELR_BROWSER_PAGES": str(pages), "APELR_CHROMIUM": chromium}
     run_python(session, folder, "-m", "pytest", ".ci/browser", *session.posargs, **seen)
+
+
+@nox.session
+def tutorial(session: nox.Session) -> None:
+    """docs/tutorial.md as it stands, its training included, which takes some minutes."""
+    folder = environment_transformers(session)
+    more = {"APELR_LONG_PAGES": "1", "HF_HUB_OFFLINE": "1"}
+    arguments = ["-s", "-k", "run_in_order and tutorial.md", *session.posargs]
+    pytest(session, folder, [], ".ci/docs_test.py", *arguments, **more)
 
 
 @nox.session

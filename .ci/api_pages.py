@@ -25,6 +25,11 @@ def load(package: str) -> griffe.Module:
     return griffe.load(package, search_paths=sources, resolve_aliases=True)
 
 
+def public_names(package: str) -> list[str]:
+    """Its `__all__`, also where what it needs to be imported is not installed."""
+    return [str(name) for name in load(package).exports or []]
+
+
 def listed(page: str) -> list[str]:
     """What each mark of a page lists: names with a space between them."""
     return re.findall(rf"<!-- ([\w ]+): made by {re.escape(SCRIPT)} -->", page)

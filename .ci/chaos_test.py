@@ -1,6 +1,7 @@
 """The storms in small: that they find what they look for, and that a few inputs bring nothing to light."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -47,10 +48,12 @@ def test_an_end_that_is_not_equal_is_noticed(apelr, subject):
     assert subject.difference(run).startswith("model, training, metrics.jsonl, validation, planner_eval.json")
 
 
-def test_a_lost_checkpoint_is_noticed(apelr, subject):
+def test_a_lost_checkpoint_is_noticed(apelr, subject, tmp_path):
     run = subject.fresh()
     assert apelr(*subject.arguments(run), watched=subject.watched)["code"] == 0
-    (run / "checkpoint.pt").write_bytes(b"half")
+    run = shutil.copytree(run, tmp_path / "run")  # other tests look at the subject's own
+    for name in ("checkpoint.pt", f"checkpoints/step-{subject.kept[-1]:08}.pt"):  # in the run they are one file
+        (run / name).write_bytes(b"half")
     with pytest.raises(CheckpointError):
         kills.check_whole(run, "here", saved=True)
     with pytest.raises(SystemExit, match="here: a checkpoint is lost or damaged"):

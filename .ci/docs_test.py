@@ -2,7 +2,9 @@
 
 Python blocks of a page run in order, in one namespace and one temporary folder. A shell block whose fence
 reads `bash run` or `console run` runs there too; in the others each `apelr` line is put to the command's
-parser. A page with the comment `<!-- needs NAME -->` runs where that module is. Pages on the network are not visited.
+parser. What a `console run` block shows below its commands is compared with what they print (transcript.py). A page
+with the comment `<!-- needs NAME -->` runs where that module is, one with `<!-- takes minutes -->` only where
+APELR_LONG_PAGES is set, as `nox -s tutorial` does. Pages on the network are not visited.
 """
 
 import functools
@@ -23,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 import pytest
+import transcript
 import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -97,13 +100,19 @@ def test_links_resolve(page: Path) -> None:
 def test_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for needed in re.findall(r"<!-- needs (\w+) -->", page.read_text(encoding="utf-8")):
         pytest.importorskip(needed, reason=f"its extra, with {needed}, is not installed")
+    if "<!-- takes minutes -->" in page.read_text(encoding="utf-8") and "APELR_LONG_PAGES" not in os.environ:
+        pytest.skip("takes minutes: APELR_LONG_PAGES is not set")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    (tmp_path / ".ci").symlink_to(ROOT / ".ci")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     namespace: dict[str, object] = {"__name__": "__main__"}
     for line, words, content in fences(page):
         if words == ["python"]:
             exec(compile("\n" * line + content, page, "exec"), namespace)  # noqa: S102 - the pages are our own
+        elif words == ["console", "run"]:
+            for command in transcript.commands(content):
+                sys.stdout.write(f"$ {command.text}\n{transcript.play(command, SECONDS)}")
         elif words[1:] == ["run"]:
             script = "\n".join(shell_commands(words[0], content))
             done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], timeout=SECONDS, check=False)

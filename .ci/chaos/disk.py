@@ -48,8 +48,7 @@ def at_change(apelr: FaultyRuns, subject: Subject, number: int, error: str) -> b
     left_over = [path for path in run.rglob("*") if path.name.endswith(".tmp")]
     if left_over and change[0] != "remove":  # what cannot be removed stays
         raise SystemExit(f"{where}: {left_over} is left")
-    saved = ("rename", "checkpoint.pt") in subject.changes[: number - 1]
-    finish(apelr, subject, run, where, saved=saved)
+    finish(apelr, subject, run, where, saved=subject.has_saved(number))
     return True
 
 

@@ -11,6 +11,7 @@ from small_disk import SmallDisk
 from stormed_runs import FaultyRuns, Subject, subjects
 
 from apelr_model import load_newest_checkpoint
+from apelr_model.checkpoint_files import find_checkpoint, newest_name
 
 MORE = ("--set", "train.keep_checkpoints=null")
 """All checkpoints stay, so that a run needs ever more room; what a run keeps may change when it is taken up."""
@@ -35,8 +36,9 @@ def fillings(points: int, seed: int) -> Iterator[str]:
 
 def pages_of(subject: Subject) -> int:
     """How many pages a run needs that keeps all checkpoints, the last file left out."""
-    kept = sorted(subject.folder.glob("run/checkpoints/*.pt"))
-    return (1 + 4) * -(-kept[-1].stat().st_size // SmallDisk.PAGE)
+    newest = find_checkpoint(subject.folder / "run")
+    files = [*newest.iterdir()] if newest.is_dir() else [newest]
+    return (1 + 4) * sum(-(-file.stat().st_size // SmallDisk.PAGE) for file in files)
 
 
 def filled(apelr: FaultyRuns, subject: Subject, pages: int) -> bool:
@@ -54,7 +56,7 @@ def filled(apelr: FaultyRuns, subject: Subject, pages: int) -> bool:
             if left_over := list(run.rglob("*.tmp")):
                 raise SystemExit(f"{where}: {left_over} is left")
             small.make_room()
-            saved = (run / "checkpoint.pt").exists() and load_newest_checkpoint(run) is not None
+            saved = newest_name(run).exists() and load_newest_checkpoint(run) is not None
             finish(apelr, subject, run, where, saved=saved)
     finally:
         (subject.folder / "disk").rmdir()

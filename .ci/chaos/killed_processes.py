@@ -9,10 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stormed_runs import CONFIGS, ROOT, checkpoints, results, same, write_config
+from stormed_runs import CONFIGS, ROOT, V2, checkpoints, results, same, write_config
 
 WORKER = ROOT / "packages" / "apelr-cli" / "tests" / "process_worker.py"
-NAME = "V2: sampled plans, beliefs carried on, a token cache, workers"
 DDP = ("--set", "train.distributed.strategy=ddp")
 STEPS_A_KILL = 4
 """Steps of a run for each time that it is killed; it saves at every second step."""
@@ -35,11 +34,11 @@ def killed_processes(points: int, seed: int) -> Iterator[str]:
 
 def difference(folder: Path, steps: int, kills: Sequence[tuple[int, int]]) -> None:
     """Kill, after each of these steps, the process of that rank; ends the program unless the end is equal."""
-    config = write_config(folder, CONFIGS[NAME], {"max_steps": steps, "grad_accum_steps": 1})
+    config = write_config(folder, CONFIGS[V2], {"max_steps": steps, "grad_accum_steps": 1})
     whole = trained(folder, config, "whole", ())
     parts = trained(folder, config, "parts", kills)
     if not same(whole, parts):
-        raise SystemExit(f"{NAME}: killed after {list(kills)}: it did not end equal")
+        raise SystemExit(f"{V2}: killed after {list(kills)}: it did not end equal")
 
 
 def trained(folder: Path, config: Path, name: str, kills: Sequence[tuple[int, int]]) -> list[Any]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stormed_runs import FaultyRuns, Subject, subjects
+from stormed_runs import FaultyRuns, Subject, checkpoints, subjects
 
-from apelr_model import load_checkpoint, load_newest_checkpoint
+from apelr_model import load_newest_checkpoint
 
 
 def kills(points: int, seed: int) -> Iterator[str]:
@@ -43,8 +43,7 @@ def at_change(apelr: FaultyRuns, subject: Subject, number: int) -> None:
     where = f"{subject.name}: killed before change {number}, {subject.changes[number - 1]}"
     if killed["code"] != -9:
         raise SystemExit(f"{where}: it was not killed: {killed['said']}")
-    saved = any(change == ("rename", "checkpoint.pt") for change in subject.changes[: number - 1])
-    finish(apelr, subject, run, where, saved=saved)
+    finish(apelr, subject, run, where, saved=subject.has_saved(number))
 
 
 def at_random(apelr: FaultyRuns, subject: Subject, count: int, draw: random.Random) -> int:
@@ -66,8 +65,7 @@ def at_random(apelr: FaultyRuns, subject: Subject, count: int, draw: random.Rand
 
 def check_whole(run: Path, where: str, *, saved: bool) -> None:
     """End the program unless every checkpoint under its own name is whole, and there is one where one was saved."""
-    for path in run.glob("checkpoints/step-*.pt"):
-        load_checkpoint(path)
+    checkpoints(run)
     newest = load_newest_checkpoint(run)
     damaged = bool(newest) and any("not found" not in line for line in newest.skipped)
     if damaged or (saved and not newest):

@@ -13,9 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stormed_runs import CONFIGS, write_config
+from stormed_runs import CONFIGS, V2, write_config
 
-NAME = "V2: sampled plans, beliefs carried on, a token cache, workers"
 SAMPLES = 200
 """How often a run is looked at."""
 PART = 20
@@ -46,7 +45,7 @@ def observed(folder: Path, steps: int) -> list[dict[str, Any]]:
     every = max(1, steps // SAMPLES)
     intervals = dict.fromkeys(("eval_interval", "preview_interval", "save_interval", "log_interval"), 2 * every)
     train = {**intervals, "max_steps": steps, "preview_tokens": 4, "grad_accum_steps": 1, "prefetch_factor": 32}
-    config = write_config(folder, CONFIGS[NAME], train)
+    config = write_config(folder, CONFIGS[V2], train)
     noted = folder / "noted"
     command = [__file__, noted, every, "train", "--quiet", "--config", config, "--out", folder / "run"]
     subprocess.run([sys.executable, *map(str, command)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

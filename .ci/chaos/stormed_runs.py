@@ -15,19 +15,27 @@ from faulty_runs import FaultyRuns, checkpoints, results, same  # noqa: E402
 
 SENTENCES = "The cat sat on the mat. A dog ran to the sea! Who saw it? The cat did, and ran home.\n"
 LOOP = {"max_steps": 8, "warmup_steps": 2, "log_interval": 1, "eval_interval": 2, "save_interval": 2, "val_batches": 1}
+NEWEST = {("rename", "checkpoint.pt"), ("rename", "checkpoint.json")}
+"""The changes that complete a checkpoint."""
+V1 = {
+    "version": "v1_filtered_mixture",
+    **{"num_plan_states": 3, "chunk_size": 4, "token_dim": 4, "hidden_dim": 6, "fusion_dim": 4},
+    **{"num_layers": 2, "dropout": 0.2},
+}
+V2 = "V2: sampled plans, beliefs carried on, a token cache, workers, saves in the background"
 CONFIGS: dict[str, dict[str, Any]] = {
     "V1: dropout, accumulation, every loss": {
-        "model": {
-            "version": "v1_filtered_mixture",
-            **{"num_plan_states": 3, "chunk_size": 4, "token_dim": 4, "hidden_dim": 6, "fusion_dim": 4},
-            **{"num_layers": 2, "dropout": 0.2},
-        },
+        "model": V1,
         "train": {
             **{"entropy_reg_weight": 0.01, "usage_balance_weight": 0.1, "chunk_bow_weight": 0.1},
             **{"chunk_bow_warmup_steps": 4, "plan_mi_weight": 0.1, "chunk_post_kl_weight": 0.1},
         },
     },
-    "V2: sampled plans, beliefs carried on, a token cache, workers, saves in the background": {
+    "V1: sharded checkpoints, saved in the background": {
+        "model": V1,
+        "train": {"sharded_checkpoints": True, "async_save": True},
+    },
+    V2: {
         "model": {
             "version": "v2_planner_required",
             **{"num_plan_states": 3, "chunk_size": 4, "token_dim": 4, "hidden_dim": 6, "dropout": 0.2},
@@ -67,6 +75,10 @@ class Subject:
         for name in ("run", "cache"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         return self.folder / "run"
+
+    def has_saved(self, change: int) -> bool:
+        """Whether a checkpoint was complete before a change of the undisturbed run."""
+        return not NEWEST.isdisjoint(self.changes[: change - 1])
 
     @property
     def watched(self) -> list[Path]:

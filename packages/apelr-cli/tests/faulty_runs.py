@@ -85,10 +85,11 @@ def results(run: Path) -> list[Any]:
 
 
 def checkpoints(run: Path) -> list[int]:
-    """The steps of the checkpoints in a folder. Raises CheckpointError unless each is whole."""
+    """The steps of the checkpoints in a folder, files and folders. Raises CheckpointError unless each is whole."""
     from apelr_model import load_checkpoint
 
-    return [load_checkpoint(path).step for path in sorted(run.glob("checkpoints/step-*.pt"))]
+    found = [path for path in run.glob("checkpoints/step-*") if path.suffix in (".pt", "")]
+    return [load_checkpoint(path).step for path in sorted(found)]
 
 
 class Faults:

@@ -74,7 +74,8 @@ def test_each_option_has_help(name):
 def test_an_unknown_command_is_a_usage_error(apelr):
     result = apelr("trian")
     assert result.exit_code == 2
-    assert "No such command 'trian'" in result.stderr
+    assert "No such command 'trian'; did you mean train?" in result.stderr
+    assert "No such command 'zzz'." in apelr("zzz").stderr
 
 
 def test_no_command_shows_the_help(apelr):

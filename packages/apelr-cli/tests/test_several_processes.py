@@ -166,10 +166,12 @@ def test_a_run_goes_on_with_shards_and_back(
     assert apelr(*config, "--out", tmp_path / "parts").exit_code == 143
     worker = [WORKER, tmp_path / "signals", 5, "SIGTERM", "--", *config, "--out", tmp_path / "parts"]
     shards = ("--resume", "auto", "--set", "train.distributed.strategy=fsdp", "--set", "train.async_save=true")
+    shards += ("--set", "train.sinks=[tensorboard]")
     code, said = finished(start_torchrun(["--standalone", "--nproc-per-node=2"], [*worker, *shards]))
     assert code == 1, said
     assert f"stopped by SIGTERM; go on with --resume auto --out {tmp_path / 'parts'}" in said
     assert len(list((tmp_path / "parts" / "checkpoints" / "step-00000005").glob("*.safetensors"))) == 2
+    assert len(list((tmp_path / "parts" / "tensorboard").iterdir())) == 1, "of two processes one writes"
     result = apelr(*config, "--out", tmp_path / "parts", "--resume", "auto")
     assert result.exit_code == 0, result.stderr
     for kind in ("train", "validation", "final"):

@@ -72,6 +72,16 @@ def test_later_steps_count_neither_way(tmp_path, save):
     assert steps(tmp_path) == [2, 3, 8, 9]
 
 
+@pytest.mark.parametrize("keep", [2, None])
+def test_what_an_interrupted_removal_has_left_goes_however_many_stay(tmp_path, save, keep):
+    save(1)
+    left = tmp_path / "checkpoints" / "step-00000000.gone.tmp"
+    left.mkdir()
+    (left / "shard-00001-of-00001.safetensors").touch()
+    remove_old_checkpoints(tmp_path, 1, keep, {})
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001.pt"]
+
+
 def test_what_is_no_checkpoint_of_the_run_is_left_alone(tmp_path, save):
     save(0)
     (tmp_path / "checkpoints" / "step-1.pt").touch()

@@ -36,6 +36,13 @@ def test_the_matrix_is_the_plain_sum_of_powers(device, horizon):
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-14)
 
 
+def test_compiled_code_can_follow_one_horizon_after_the_other():
+    """The compiler asks no longer for the number itself once it has changed."""
+    compiled = torch.compile(feedback_matrix, backend="eager", fullgraph=True)
+    for horizon in (1, 2, 3, 6):
+        torch.testing.assert_close(compiled(TRANSITION, horizon, 0.5), feedback_matrix(TRANSITION, horizon, 0.5))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("horizon", [10**6, 10**12, 10**18, 2**62])
 def test_far_horizons_keep_rows_that_sum_to_one(device, horizon, dtype):

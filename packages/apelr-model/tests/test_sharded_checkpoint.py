@@ -114,6 +114,31 @@ def test_the_temporary_folder_is_never_complete(saved, monkeypatch):
     assert before != (saved / "manifest.json").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("flush", "name"),
+    [
+        *((1, f"checkpoints/step-00000004.tmp/{SHARD}"), (2, "checkpoints/step-00000004.tmp/manifest.json")),
+        *((3, "checkpoints/step-00000004.tmp"), (4, "checkpoints"), (5, "checkpoint.json")),
+    ],
+)
+def test_a_disk_that_fails_is_named_by_the_file(saved, monkeypatch, flush, name):
+    """Of a file that is open the system's error says no name."""
+    flushed = []
+
+    def fail(descriptor):
+        flushed.append(descriptor)
+        if len(flushed) == flush:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fail)
+    run = saved.parents[1]
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        save_checkpoint(run, make_checkpoint(4), shards=World())
+    assert caught.value.filename == str(run / name)
+    assert load_checkpoint(run).step == 3
+    assert not list(run.rglob("*.tmp"))
+
+
 def test_what_is_not_finite_is_never_written(saved):
     bad = make_checkpoint(step=4)
     bad.training["optimizer"]["state"][0]["exp_avg"][0, 0] = torch.nan
@@ -232,6 +257,13 @@ def test_a_manifest_that_says_something_else_is_refused(saved, message):
         load_checkpoint(saved)
     assert message in str(caught.value)
     assert str(saved) in str(caught.value)
+
+
+def test_a_manifest_of_millions_of_small_things_is_refused_before_it_is_taken_apart(saved):
+    """They would take more than 1 GiB."""
+    (saved / "manifest.json").write_text('{"x": [%s0]}' % ('{"":0},' * 2_000_000), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"manifest\.json holds more than 2000000 lists and objects"):
+        load_checkpoint(saved)
 
 
 def test_a_shard_with_a_right_digest_but_other_tensors_is_refused(saved):

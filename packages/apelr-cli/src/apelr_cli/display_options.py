@@ -17,7 +17,7 @@ class Display(NamedTuple):
     """None: not asked for, which is auto."""
     interactive: bool
 
-    def check(self, form: str, num_samples: int) -> None:
+    def check(self, form: str, num_samples: int, *, compiled: bool) -> None:
         """Raise click.UsageError where options do not go together."""
         if self.color and not self.show_plan:
             raise click.UsageError("--color says how --show-plan shows plan states: give --show-plan too")
@@ -27,6 +27,10 @@ class Display(NamedTuple):
             raise click.UsageError("--interactive is for --format text")
         if num_samples > 1 and self.interactive:
             raise click.UsageError("--interactive is one text: give it without --num-samples")
+        if compiled and self.interactive:
+            raise click.UsageError(
+                "--interactive goes without --compile, whose steps write over the state they go on from"
+            )
 
 
 OPTIONS = (

@@ -10,6 +10,7 @@ __all__ = ["Finding", "State", "doctor_lines", "doctor_report"]
 
 State = Literal["ok", "warning", "problem"]
 WIDTH = 22
+"""Of the names in a section, where none is longer."""
 
 
 class Finding(NamedTuple):
@@ -33,9 +34,11 @@ def doctor_lines(findings: Sequence[Finding]) -> Iterator[str]:
     """A page: the sections, then every warning and problem with its fix, then whether all is well."""
     for section, group in groupby(findings, lambda each: each.section):
         yield section
-        for each in group:
+        found = list(group)
+        width = max(WIDTH, *(len(each.name) for each in found))
+        for each in found:
             mark = {"ok": " ", "warning": "?", "problem": "!"}[each.state]
-            yield f"{mark} {each.name:<{WIDTH}} {visible(each.value)}".rstrip()
+            yield f"{mark} {each.name:<{width}} {visible(each.value)}".rstrip()
         yield ""
     for each in findings:
         if each.state != "ok":

@@ -37,10 +37,9 @@ def load_model(
     """Load a checkpoint file, or the newest one of a run folder, onto the named device (`auto` picks one).
 
     `tokenizer` and `allow_unexpected` are for files that need them (docs/checkpoints.md). `weights` is what the weights
-    are kept in: fp32 as the file has them, bf16 or int8. What the user should know
-    of the file goes to standard error, a line each. Raises ValueError (CheckpointError for everything about the
-    file) with one line: a missing device, a file that cannot be read, a tokenizer that is missing, damaged or not
-    the model's.
+    are kept in: fp32 as the file has them, bf16 or int8. What the user should know of the file goes to standard error,
+    a line each. Raises ValueError (CheckpointError for everything about the file) with one line: a missing device, a
+    file that cannot be read, a tokenizer that is missing, damaged or not the model's.
     """
     device = resolve_device(device_name)
     checkpoint = load_checkpoint(path, allow_unexpected=allow_unexpected)

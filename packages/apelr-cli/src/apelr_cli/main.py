@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from apelr_cli.errors import FriendlyGroup
+from apelr_cli.near_names import did_you_mean
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -44,6 +45,15 @@ class LazyGroup(FriendlyGroup):
         command = getattr(import_module(f"apelr_cli.commands.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command), f"commands/{cmd_name}.py must hold the click command {cmd_name}"
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that `args` begin with, and the rest of them; a misspelt one is told the nearest name."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"No such command '{name}'{did_you_mean(name, COMMANDS) or '.'}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands into the help page."""

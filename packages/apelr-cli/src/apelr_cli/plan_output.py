@@ -1,14 +1,20 @@
-"""What `apelr score` shows of the plan: the belief before each target, or the plan given the whole text."""
+"""What is shown of the plan: the belief before each target, or the plan given the whole text."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from apelr_model import Score, smooth_plans, viterbi_plans
 
-__all__ = ["PlanKind", "ShownPlans", "shown_plans"]
+__all__ = ["PlanKind", "ShownPlans", "likeliest", "shown_plans"]
 
 PlanKind = Literal["filtered", "smoothed", "viterbi"]
+
+
+def likeliest(belief: Sequence[float]) -> int:
+    """The most probable plan state, of several the first."""
+    return max(range(len(belief)), key=belief.__getitem__)
 
 
 class ShownPlans(NamedTuple):

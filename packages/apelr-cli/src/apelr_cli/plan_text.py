@@ -1,7 +1,7 @@
 """`apelr sample --show-plan`: text coloured or marked by the plan state under which each token was drawn."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TextIO
 
@@ -9,23 +9,19 @@ import torch
 
 from apelr_cli.loading import LoadedModel
 from apelr_cli.plan_choice import PlanChoice
+from apelr_cli.plan_output import likeliest
 from apelr_cli.plan_paint import PlanPaint
 from apelr_cli.sample_output import TextOutput, forecast_line
 from apelr_cli.sample_row import Forecast, SampleRow
 from apelr_cli.terminal_text import quoted, visible
 from apelr_model import forecast, typical_tokens
 
-__all__ = ["PlanLegend", "PlanTextOutput", "likeliest"]
+__all__ = ["PlanLegend", "PlanTextOutput"]
 
 STEPS_AHEAD = 3
 """Chunks of the forecast where no number of them is asked for."""
 WORDS_SHOWN = 5
 """Typical tokens of a state."""
-
-
-def likeliest(belief: Sequence[float]) -> int:
-    """The most probable plan state, of several the first."""
-    return max(range(len(belief)), key=belief.__getitem__)
 
 
 class PlanLegend:

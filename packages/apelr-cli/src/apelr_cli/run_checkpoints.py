@@ -42,13 +42,14 @@ class RunCheckpoints:
     def took_up(self, metrics: Iterable[Mapping[str, Any]]) -> None:
         """The trainer has just been restored from a checkpoint of this run, whose metrics these are.
 
-        What an interrupted save had not yet removed is removed. Raises OSError.
+        What an interrupted save had not yet removed is removed, by the process that writes. Raises OSError.
         """
         self.newest_step = self._saved_step = self._trainer.step
         for line in metrics:
             if line["kind"] == "validation" and isinstance(line.get("nll"), float):
                 self._validation_nll[line["step"]] = line["nll"]
-        if (keep := self._config.train.keep_checkpoints) is not None:
+        if self._folder.writes:
+            keep = self._config.train.keep_checkpoints
             remove_old_checkpoints(self._folder.path, self._trainer.step, keep, self._validation_nll)
 
     def evaluated(self, nll: float) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from apelr_cli.loading import LoadedModel
 from apelr_cli.plan_choice import PlanChoice, choose_policy
-from apelr_cli.plan_output import PlanKind, ShownPlans, shown_plans
+from apelr_cli.plan_output import PlanKind, ShownPlans, likeliest, shown_plans
 from apelr_cli.terminal_text import quoted
 from apelr_model import ImpossibleObservationError, Score, score
 from apelr_tokenizers import Tokenizer
@@ -136,5 +136,5 @@ def _plan_text(plan: list[float] | int) -> str:
     """The likeliest state with its probability, or the state itself."""
     if isinstance(plan, int):
         return str(plan)
-    state = max(range(len(plan)), key=plan.__getitem__)
+    state = likeliest(plan)
     return f"{state}:{plan[state]:.2f}"

@@ -59,15 +59,16 @@ class TrainingRun:
         self.checkpoints.save()
         self.checkpoints.finish()
 
-    def take_up(self, *, mend: bool) -> None:
+    def take_up(self, *, save: bool) -> None:
         """Go on in a folder one of whose checkpoints has just been loaded.
 
-        With `mend` newer ones are damaged: what was loaded is saved again, so that checkpoint.pt is whole.
+        With `save` it may not be the newest: newer ones are damaged, or another one was named. It is saved again, so
+        that the newest name stands for it, and a run that is stopped soon goes on from there.
         """
         self.folder.forget_metrics_after(self.trainer.step)
         self.metrics.open()
         self.checkpoints.took_up(self.folder.metrics())
-        if mend:
+        if save:
             self.checkpoints.save()
             self.checkpoints.finish()
         about = self.folder.read_json("run.json")

@@ -40,7 +40,8 @@ def _train_alone(asked: RunRequest, lock: RunLock, world: World, *, quiet: bool)
     plan = plan_run(asked, processes=world.size)
     config, folder = plan.config, asked.folder
     first_step = plan.resumed.step if plan.resumed else plan.origin.step if plan.origin else 0
-    begins = f"step {first_step}\n{plan.skipped}\n{to_yaml(config)}"
+    is_newest = asked.resume == "auto" and not plan.skipped
+    begins = f"step {first_step}\n{is_newest}\n{plan.skipped}\n{to_yaml(config)}"
     check_same(world, "config and checkpoint", begins)  # before any is written
     reporter = Reporter(max_steps=config.train.max_steps, first_step=first_step, quiet=quiet or not world.is_first)
     if plan.is_finished:
@@ -59,10 +60,11 @@ def _train_alone(asked: RunRequest, lock: RunLock, world: World, *, quiet: bool)
                 folder.clear()
             with reporter:
                 stop.deferred = True
-                run.take_up(mend=bool(plan.skipped)) if plan.resumed else run.begin()
+                run.take_up(save=not is_newest) if plan.resumed else run.begin()
                 run.run()
         except StopTraining as stopped:
-            saved = f"; go on with --resume auto --out {folder.path}" if folder.checkpoint.exists() else ""
+            how = f"; go on with --resume auto --out {folder.path} --config {folder.path / 'config.yaml'}"
+            saved = how if folder.checkpoint.exists() else ""
             reporter.say(f"stopped by {stopped.signal_name}{saved}")
             return stopped.exit_code
     reporter.say(f"done: {folder.path}")

@@ -92,6 +92,7 @@ def test_what_is_no_page_is_not_overwritten(apelr: Run, run: Path, tmp_path: Pat
 def test_wrong_use_is_said_in_a_line(apelr: Run, run: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "holds no run" in apelr("report", tmp_path / "empty").stderr
+    assert "give the folder that a run was trained into" in apelr("report", tmp_path / "missing").stderr
     both = apelr("report", run, "--no-text", "--set", "seed=1")
     assert both.exit_code == 2
     assert "give it without --no-text" in both.stderr

@@ -72,6 +72,7 @@ def test_a_model_without_a_chain_of_plans_is_refused(apelr: Run, make_checkpoint
         (("--show-plan", "--color", "often"), "Invalid value for '--color'"),
         (("--interactive", "--format", "json"), "--interactive is for --format text"),
         (("--interactive", "--num-samples", 2), "--interactive is one text: give it without --num-samples"),
+        (("--interactive", "--compile"), "--interactive goes without --compile"),
     ],
 )
 def test_options_that_do_not_go_together(apelr: Run, options: tuple[object, ...], message: str) -> None:

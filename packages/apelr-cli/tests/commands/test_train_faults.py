@@ -215,7 +215,7 @@ def test_a_run_goes_on_in_the_other_form_and_a_folder_is_used_as_a_file_is(
     shards = [*arguments, *IN_SHARDS, "--out", run]
     stopped = faulty_apelr(*shards, watched=[run], fault={"name": "metrics.jsonl", "at": 9, "do": "SIGTERM"})
     assert stopped["code"] == 143
-    assert f"go on with --resume auto --out {run}" in stopped["said"]
+    assert f"go on with --resume auto --out {run} --config {run / 'config.yaml'}" in stopped["said"]
     folder = max(run.glob("checkpoints/step-*"))
     converted = apelr("convert", folder, one)
     assert converted.exit_code == 0, converted.stderr
@@ -336,6 +336,26 @@ def test_a_damaged_newest_checkpoint_is_skipped_said_and_mended(
     again = faulty_apelr(*arguments, "--out", run, watched=[run])
     assert again["code"] == 0
     assert "skipped" not in again["said"]
+    assert_equal_end(run, whole)
+
+
+def test_a_run_that_goes_on_from_a_named_checkpoint_does_so_again_when_it_is_killed(
+    arguments: list[str],
+    whole: Path,
+    faulty_apelr: Faulty,
+    tmp_path: Path,
+    assert_equal_end: Callable[[Path, Path], None],
+) -> None:
+    """Not from a later one, of whose steps the metrics are gone by then."""
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    path = run / "checkpoints" / "step-00000006.pt"
+    killed = faulty_apelr(
+        *arguments[:-1], path, "--out", run, watched=[run], fault={"name": "metrics.jsonl", "at": 2, "do": "KILL"}
+    )
+    assert killed["code"] == -9, killed["said"]
+    again = faulty_apelr(*arguments, "--out", run, watched=[run])
+    assert f"resuming {run} at step 6" in again["said"]
     assert_equal_end(run, whole)
 
 

@@ -76,9 +76,11 @@ def send_in_step(patch: pytest.MonkeyPatch, step: int, number: int) -> None:
     patch.setattr(Trainer, "train_step", train_step)
 
 
-def send_in_items(patch: pytest.MonkeyPatch, name: str, argument: str | int, count: int, number: int) -> None:
+def send_in_items(
+    patch: pytest.MonkeyPatch, module_name: str, name: str, argument: str | int, count: int, number: int
+) -> None:
     """The signal comes in the `count`-th call of a function, after the first of the items that it is given or gives."""
-    module = importlib.import_module("apelr_cli.training_run")
+    module = importlib.import_module(f"apelr_cli.{module_name}")
     original = getattr(module, name)
     calls = 0
 
@@ -104,10 +106,10 @@ def send_in_items(patch: pytest.MonkeyPatch, name: str, argument: str | int, cou
 PHASES: dict[str, tuple[Callable[..., None], tuple[Any, ...], int]] = {
     "the first step": (send_in_step, (1,), 1),
     "a step": (send_in_step, (5,), 5),
-    "an evaluation": (send_in_items, ("evaluate", "batches", 1), 3),
-    "a preview": (send_in_items, ("generate", "result", 1), 3),
-    "the last preview": (send_in_items, ("generate", "result", 2), 6),
-    "the last evaluation": (send_in_items, ("evaluate", "batches", 2), 6),
+    "an evaluation": (send_in_items, ("training_run", "evaluate", "batches", 1), 3),
+    "a preview": (send_in_items, ("preview", "generate", "result", 1), 3),
+    "the last preview": (send_in_items, ("preview", "generate", "result", 2), 6),
+    "the last evaluation": (send_in_items, ("training_run", "evaluate", "batches", 2), 6),
 }
 """How a signal is sent in each, and the step of the checkpoint that is there then. Saves: test_train_faults.py."""
 

@@ -40,7 +40,7 @@ def folder(apelr: Any, run: Path, tmp_path: Path) -> Path:
 
 
 def log_prob(run: Path, context: str, continuation: str) -> float:
-    model, tokenizer, _ = load_model(run, "cpu")
+    model, tokenizer, *_ = load_model(run, "cpu")
     before, whole = (tokenizer.encode(text).ids for text in (context, context + continuation))
     assert whole[: len(before)] == before
     return score(model, [tokenizer.bos_id, *whole]).log_prob[len(before) :].sum().item()

@@ -67,3 +67,10 @@ def test_runs_over_each_other_are_read_on_held_out_text() -> None:
     charts = comparison_charts([("a", one), ("b", files(train(1)))])
     assert [[each.name for each in chart.series] for chart in charts] == [["a"]]
     assert charts[0].unit == "held-out text, nats per token"
+
+
+def test_a_run_without_a_plan_has_no_line_of_plan_mi() -> None:
+    with_plan, without = (files({"kind": "validation", "step": 1, "plan_mi": value}) for value in (0.5, 0.0))
+    (chart,) = comparison_charts([("a", with_plan), ("b", without)])
+    assert [each.name for each in chart.series] == ["a"]
+    assert comparison_charts([("b", without)]) == ()

@@ -20,7 +20,9 @@ def test_a_line_goes_through_its_points() -> None:
 
 
 def test_losses_are_on_a_logarithmic_axis() -> None:
-    chart = Chart("nll", "Loss", "", (Series("a", ((0, 8.0), (1, 4.0), (2, 2.0))),), (("other", 3.0),))
+    chart = Chart("nll", "Loss", "nats", (Series("a", ((0, 8.0), (1, 4.0), (2, 2.0))),), (("other", 3.0),))
+    assert chart.axes == "nats, logarithmic scale, by step"
+    assert chart._replace(series=(Series("a", ((0, 0.0),)),)).axes == "nats, by step"
     ((first, second, third),) = paths(line_chart(chart), "line line0")
     assert second[1] - first[1] == pytest.approx(third[1] - second[1], abs=0.2)
     assert ">other</text>" in line_chart(chart)

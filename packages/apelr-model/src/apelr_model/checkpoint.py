@@ -128,8 +128,7 @@ def save_checkpoint(
         path = save_shards(run_dir, checkpoint_content(checkpoint), shards)
     if shards is None or shards.is_first:
         remove_other_form(path)
-        if keep is not None:
-            remove_old_checkpoints(run_dir, checkpoint.step, keep, validation_nll or {})
+        remove_old_checkpoints(run_dir, checkpoint.step, keep, validation_nll or {})
     return path
 
 

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from apelr_model.archive import flush_folder
+from apelr_model.archive import flush_folder, named_errors
 from apelr_model.errors import CheckpointError
 from apelr_model.shard_manifest import MANIFEST_NAME, read_bounded_json
 from apelr_model.shown import shown
@@ -107,7 +107,10 @@ def point_to(run_dir: Path, folder: Path) -> None:
     """Make a complete folder the run's newest checkpoint. At any instant there is an old name or the new one."""
     temporary = folder.with_name(f"{folder.name}.json.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        with (
+            named_errors(run_dir / POINTER_NAME),
+            temporary.open("w", encoding="utf-8", newline="\n") as file,
+        ):
             file.write(json.dumps({"newest": f"{FOLDER_NAME}/{folder.name}"}) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -141,14 +144,19 @@ def remove_interrupted(run_dir: Path) -> None:
             left.unlink()
 
 
-def remove_old_checkpoints(run_dir: Path, step: int, keep: int, validation_nll: Mapping[int, float]) -> None:
-    """Remove all checkpoints before `step`, which has just been saved, but the newest and the best; the oldest first.
+def remove_old_checkpoints(run_dir: Path, step: int, keep: int | None, validation_nll: Mapping[int, float]) -> None:
+    """Remove what interrupted saves have left, and all checkpoints before `step`, which is complete, but the newest and
+    the best; the oldest first.
 
-    `keep` of them stay, that of `step` counted in; and, of all that have a validation NLL (by step), the one with the
-    lowest. Those of later steps are no affair of this run's. Raises OSError; ValueError where `keep` is below 2.
+    `keep` of them stay, that of `step` counted in, or all; and, of all that have a validation NLL (by step), the one
+    with the lowest. Those of later steps are no affair of this run's. Raises OSError; ValueError where `keep` is below
+    2.
     """
-    if keep < FEWEST_KEPT:
+    if keep is not None and keep < FEWEST_KEPT:
         raise ValueError(f"at least {FEWEST_KEPT} checkpoints must be kept, got {keep}")
+    remove_interrupted(run_dir)
+    if keep is None:
+        return
     earlier = [(number, path) for number, path in saved_checkpoints(run_dir) if number <= step]
     steps = sorted({number for number, _ in earlier})
     best = min((n for n in steps if n in validation_nll), key=lambda n: (validation_nll[n], n), default=step)

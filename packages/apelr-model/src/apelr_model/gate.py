@@ -19,14 +19,23 @@ def feedback_matrix(log_transition: Tensor, horizon: int, scale: float) -> Tenso
     """
     transition = _rows_to_one(to_filter_dtype(log_transition).exp())
     power, total = transition, transition
-    for bit in f"{horizon:b}"[1:]:  # by doubling: m terms and their last power -> 2 m, or 2 m + 1
+    for is_odd in _doublings(horizon):  # m terms and their last power -> 2 m, or 2 m + 1
         total = total + power @ total
         power = _rows_to_one(power @ power)  # squaring doubles what rounding adds to a row's sum
-        if bit == "1":
+        if is_odd:
             power = _rows_to_one(power @ transition)
             total = total + power
     identity = torch.eye(len(transition), dtype=transition.dtype, device=transition.device)
     return (1 - scale) * identity + scale * _rows_to_one(total / horizon)
+
+
+def _doublings(count: int) -> list[bool]:
+    """The binary digits of `count` >= 1 after the first; by arithmetic, which compiled decoding can follow."""
+    digits = []
+    while count > 1:
+        digits.append(count % 2 == 1)
+        count //= 2
+    return digits[::-1]
 
 
 def _rows_to_one(matrix: Tensor) -> Tensor:

@@ -165,8 +165,8 @@ class PlannerLM(nn.Module):
         """From now on `generate` runs all of a step but the draw as one compiled function: the same values to rounding.
 
         Each kind of batch (one row, several, another use of the belief) is compiled when it first comes, which takes
-        seconds; PyTorch gives up after eight. `plain_forms` leaves the compiled function unused. Raises ValueError for
-        an executor without a step in fixed shapes, and where PyTorch can compile nothing.
+        seconds; after eight PyTorch refuses more, with an error of its own. `plain_forms` leaves the compiled function
+        unused. Raises ValueError for an executor without a step in fixed shapes, and where PyTorch can compile nothing.
         """
         self._compiled_step = compiled_step(self.executor, self._expect, self.device)
 

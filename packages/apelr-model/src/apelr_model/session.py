@@ -40,7 +40,8 @@ class TextSession:
     """A text that is read and continued in turns, with its belief. Sets the model to eval mode.
 
     After any turns the belief is what reading all ids at once under the same policies gives, and the first turn draws
-    what `generate` draws with the same seed. A session may go back to any earlier `state`.
+    what `generate` draws with the same seed. A session may go back to any earlier `state`, so the steps of a model that
+    `compile_decoding` has compiled, which write over it, are not used here.
     """
 
     def __init__(self, model: PlannerLM, first_id: int, *, seed: int = 0) -> None:

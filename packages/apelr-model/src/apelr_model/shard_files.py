@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from apelr_model.archive import DAMAGE
+from apelr_model.archive import DAMAGE, named_errors
 from apelr_model.errors import CheckpointError
 from apelr_model.shown import one_line
 
@@ -56,7 +56,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> FileRecord:
         raise CheckpointError(f"{path} is not written: {one_line(str(error))}") from error
     except ImportError as error:  # of numpy, by way of which the library reads a tensor's memory
         raise _missing(path, error) from error
-    with path.open("rb+") as file:
+    with named_errors(path), path.open("rb+") as file:
         os.fsync(file.fileno())
     with opened_tensors(path) as found:
         for name, tensor in own.items():

@@ -28,7 +28,9 @@ SHARDS_FORMAT = "apelr-checkpoint-shards"
 SHARDS_VERSION = 1
 """The newest form of a folder that this package reads, and the one it writes."""
 LARGEST_MANIFEST = 32 * 2**20
-"""Bytes; what JSON of that size comes to in memory can be borne."""
+"""Bytes."""
+MOST_CONTAINERS = 2_000_000
+"""Lists and objects, which take many times as much memory as text. 1000 processes with 800 tensors need 800,000."""
 FILE_NAME = re.compile(r"shard-\d{5}-of-\d{5}\.safetensors")
 MOST_AXES = 16
 
@@ -55,7 +57,10 @@ class StoredTensor(NamedTuple):
 
 
 def read_bounded_json(path: Path, most_bytes: int) -> dict[str, Any]:
-    """The object that a small file holds. Raises CheckpointError naming it: missing, too large, damaged."""
+    """The object that a small file holds, in less than 1 GiB of memory.
+
+    Raises CheckpointError naming the file: missing, too large, damaged.
+    """
     try:
         if not path.is_file():
             raise CheckpointError(f"{path} is not there" if not path.exists() else f"{path} is not a regular file")
@@ -63,6 +68,8 @@ def read_bounded_json(path: Path, most_bytes: int) -> dict[str, Any]:
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:
             raise CheckpointError(f"{path} is larger than {most_bytes} bytes")
+        if content.count(b"[") + content.count(b"{") > MOST_CONTAINERS:
+            raise CheckpointError(f"{path} holds more than {MOST_CONTAINERS} lists and objects")
         found = json.loads(content.decode("utf-8"))
     except CheckpointError:
         raise

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apelr_model.archive import flush_folder
+from apelr_model.archive import flush_folder, named_errors
 from apelr_model.checkpoint_checks import FORMAT, FORMAT_VERSION, check_finite
 from apelr_model.checkpoint_files import point_to, remove_interrupted, replace_folder, shards_path
 from apelr_model.errors import CheckpointError
@@ -127,7 +127,7 @@ def _write_manifest(
     path = folder / MANIFEST_NAME
     text = manifest_text({**kept, "files": files, "tensors": tensors}, path)
     check_manifest(json.loads(text), str(path))  # that the parts of all processes make up every tensor
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    with named_errors(path), path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

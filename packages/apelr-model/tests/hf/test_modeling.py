@@ -194,6 +194,8 @@ def test_what_cannot_be_is_refused_in_one_line(planner, as_transformers):
         model(ids, attention_mask=torch.ones(2, 3))
     with pytest.raises(ValueError, match=r"^labels must be \[2, 2\], got \[2, 1\]$"):
         model(ids, labels=ids[:, 1:])
+    with pytest.raises(ValueError, match=r"^logits_to_keep must be a whole number >= 0, got tensor\(\[0\]\)$"):
+        model(ids, logits_to_keep=torch.tensor([0]))
     with pytest.raises(ValueError, match="cannot be resized"):
         model.resize_token_embeddings(20)
     for name in ("position_ids", "output_hidden_states", "output_attentions"):

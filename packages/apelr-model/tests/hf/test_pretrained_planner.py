@@ -126,6 +126,42 @@ def test_like_base_it_begins_with_the_predictions_of_the_base(device):
         planner_on(base, V2Config(**SIZES), like_base=True)
 
 
+@pytest.mark.parametrize("changes", [{"logits_scaling": 8.0}, {"final_logit_softcapping": 0.5}])
+def test_like_base_is_refused_where_the_base_changes_its_logits(changes):
+    """Scaled in Granite, capped in Gemma 2."""
+    widths = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    name = "Granite" if "logits_scaling" in changes else "Gemma2"
+    made = getattr(transformers, f"{name}Config")(vocab_size=11, num_key_value_heads=1, **widths, **changes)
+    base = getattr(transformers, f"{name}ForCausalLM")(made).train()
+    with pytest.raises(ValueError, match=rf"^like_base cannot be: {name}ForCausalLM does more to its logits"):
+        planner_on(base, CONFIGS["V2 factorized"], freeze=False, like_base=True)
+    assert base.training
+    assert planner_on(base, CONFIGS["V2 factorized"]).executor.freeze  # without like_base it serves
+
+
+def test_a_base_that_was_frozen_before_is_trained_where_that_is_asked_for():
+    base = llama()
+    planner_on(base, CONFIGS["V2 dense"])
+    base.lm_head.requires_grad_()
+    planner_on(base, CONFIGS["V2 dense"], freeze=False)
+    assert sum(parameter.requires_grad for parameter in base.parameters()) == 1  # the user's choice
+    planner_on(base, CONFIGS["V2 dense"])
+    planner_on(base, CONFIGS["V2 dense"], freeze=False)
+    assert all(parameter.requires_grad for parameter in base.parameters())
+
+
+def test_a_base_that_sees_the_future_or_narrows_its_states_is_refused():
+    widths = {"vocab_size": 11, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    bert = transformers.BertConfig(**widths, intermediate_size=24)
+    with pytest.raises(ValueError, match=r"^BertLMHeadModel sees ids before they come: it is no decoder$"):
+        PretrainedExecutor(transformers.BertLMHeadModel(bert))
+    bert.is_decoder = True
+    assert PretrainedExecutor(transformers.BertLMHeadModel(bert)).hidden_dim == 16
+    opt = transformers.OPTConfig(**widths, ffn_dim=24, word_embed_proj_dim=8)
+    with pytest.raises(ValueError, match=r"^OPTForCausalLM has hidden states of width 8, not its hidden_size$"):
+        PretrainedExecutor(transformers.OPTForCausalLM(opt))
+
+
 def test_a_base_in_half_precision_serves_a_planner_in_full(device):
     model = planner_on(llama().to(device, torch.bfloat16), CONFIGS["V2 dense"])
     hidden, _ = model.executor(torch.tensor([IDS], device=device), None)

@@ -29,10 +29,12 @@ def report(
     from apelr_cli.console import result_stream
     from apelr_cli.report.assemble import assemble_report
     from apelr_cli.report.report_page import report_page
+    from apelr_cli.report.run_files import check_run
     from apelr_cli.report.writing import check_output, write_page
 
     if no_text and overrides:
         raise click.UsageError("--set is about the held-out text: give it without --no-text")
+    check_run(run_dir)
     path = run_dir / "report.html" if output is None else output
     check_output(path)
 

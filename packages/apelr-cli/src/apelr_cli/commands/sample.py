@@ -130,7 +130,7 @@ def sample(
     """
     if not all(stops):
         raise click.BadParameter("a stop text must not be empty", param_hint="--stop")
-    display.check(form, num_samples)
+    display.check(form, num_samples, compiled=compiled)
     if weights != "fp32" and not compiled:
         raise click.UsageError(f"--weights {weights} needs --compile: without it, fewer bits take more time")
     from apelr_cli.loading import load_model

@@ -12,11 +12,13 @@ Item = TypeVar("Item")
 LINES = (
     ("nll", "Loss", "nats per token"),
     ("bits_per_byte", "Bits per byte", "bits per byte of the original text"),
-    ("learning_rate", "Learning rate", "of each step, as scheduled"),
+    ("learning_rate", "Learning rate", "as scheduled"),
     ("plan_mi", "Plan MI", "mutual information of plan and next token, nats"),
     ("tokens_per_second", "Speed", "training tokens a second"),
 )
 """Key of a line of metrics.jsonl, title, and what is drawn."""
+LOGARITHMIC = ("nll", "bits_per_byte")
+"""Charts whose first values are far above all others."""
 MOST_POINTS = 400
 """Points of a series; of longer ones every n-th is drawn, and the last."""
 BANDS = 8
@@ -48,6 +50,22 @@ class Chart(NamedTuple):
         """The highest number of a point."""
         return max(step for each in self.series for step, _ in each.points)
 
+    @property
+    def values(self) -> list[float]:
+        """All that are drawn."""
+        return [value for each in self.series for _, value in each.points] + [value for _, value in self.levels]
+
+    @property
+    def is_logarithmic(self) -> bool:
+        """Whether equal ratios of values are equal distances."""
+        return self.key in LOGARITHMIC and min(self.values) > 0
+
+    @property
+    def axes(self) -> str:
+        """What the two axes are, in words."""
+        scale = ("logarithmic scale",) if self.is_logarithmic else ()
+        return ", ".join((self.unit, *scale, f"by {self.across}"))
+
 
 class UsageChart(NamedTuple):
     """How much each plan state is used, over training steps."""
@@ -67,8 +85,9 @@ def run_charts(files: RunFiles) -> tuple[Chart, ...]:
         if key == "nll" and _differs(files):
             series.insert(1, _series(files, "training loss, all terms", ("train",), "loss"))
         levels = _references(files) if key == "bits_per_byte" else ()
-        charts.append(Chart(key, title, unit, tuple(each for each in series if each.points), levels))
-    return tuple(chart for chart in charts if chart.series and not _is_flat_zero(chart))
+        found = tuple(each for each in series if each.points and not _has_no_plan(key, each))
+        charts.append(Chart(key, title, unit, found, levels))
+    return tuple(chart for chart in charts if chart.series)
 
 
 def comparison_charts(runs: Sequence[tuple[str, RunFiles]]) -> tuple[Chart, ...]:
@@ -77,10 +96,10 @@ def comparison_charts(runs: Sequence[tuple[str, RunFiles]]) -> tuple[Chart, ...]
     for key, title, unit in LINES:
         name, kinds = _parts(key)[-1]
         series = [_series(files, label, kinds, key) for label, files in runs]
-        found = tuple(each for each in series if each.points)
+        found = tuple(each for each in series if each.points and not _has_no_plan(key, each))
         words = f"{name} text, {unit}" if name == "held-out" else unit
         charts.append(Chart(key, title, words, found))
-    return tuple(chart for chart in charts if chart.series and not _is_flat_zero(chart))
+    return tuple(chart for chart in charts if chart.series)
 
 
 def usage_chart(files: RunFiles) -> UsageChart | None:
@@ -128,5 +147,6 @@ def _references(files: RunFiles) -> tuple[tuple[str, float], ...]:
     return tuple((name.replace("_", " "), float(value)) for name, value in found.items() if value is not None)
 
 
-def _is_flat_zero(chart: Chart) -> bool:
-    return chart.key == "plan_mi" and all(value == 0 for each in chart.series for _, value in each.points)
+def _has_no_plan(key: str, series: Series) -> bool:
+    """Whether these are the zeros that a model without plan states has in the place of its plan MI."""
+    return key == "plan_mi" and all(value == 0 for _, value in series.points)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from apelr_cli.evaluation_output import DELTAS, FIGURES
+from apelr_cli.plan_output import likeliest
 from apelr_cli.report.assemble import ReportData
 from apelr_cli.report.curves import Chart, Series
 from apelr_cli.report.page import render
@@ -116,7 +117,7 @@ def _overlap_chart(passages: Sequence[Passage]) -> Chart | None:
         Series(name, tuple((steps, row[i]) for steps, row in sorted(means.items()))) for i, name in enumerate(names)
     )
     title = "Share given to the plan that came"
-    return Chart("overlap", title, "by chunks ahead", series, across="chunks ahead")
+    return Chart("overlap", title, "0 to 1", series, across="chunks ahead")
 
 
 def _matched(run: ReportData) -> dict[int, int]:
@@ -144,7 +145,7 @@ def _visible(token: PassageToken) -> str:
 
 
 def _colour(belief: Row) -> str:
-    state = max(range(len(belief)), key=belief.__getitem__)
+    state = likeliest(belief)
     return f"{state} {round(belief[state] * LEVELS)}"
 
 

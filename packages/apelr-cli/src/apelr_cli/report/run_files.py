@@ -8,7 +8,7 @@ from apelr_cli.config_reader import load_run_config
 from apelr_cli.run_config import RunConfig
 from apelr_cli.run_folder import RunError, RunFolder
 
-__all__ = ["RunFiles", "read_run_files"]
+__all__ = ["RunFiles", "check_run", "read_run_files"]
 
 OF_A_RUN = ("run.json", "metrics.jsonl", "config.yaml")
 """A folder without any of these is no run."""
@@ -64,15 +64,20 @@ class RunFiles(NamedTuple):
         return found
 
 
+def check_run(path: Path) -> None:
+    """Raise RunError where `path` is not the folder of a run."""
+    if not path.is_dir():
+        raise RunError(f"{path} is not a folder: give the folder that a run was trained into")
+    if not any((path / name).is_file() for name in OF_A_RUN):
+        raise RunError(f"{path} holds no run: none of {', '.join(OF_A_RUN)} is there")
+
+
 def read_run_files(path: Path) -> RunFiles:
     """Read the folder of a run, finished or not.
 
     Raises RunError where it is no run folder or metrics.jsonl is damaged, ConfigError for a config of another version.
     """
-    if not path.is_dir():
-        raise RunError(f"{path} is not a folder: give the folder that a run was trained into")
-    if not any((path / name).is_file() for name in OF_A_RUN):
-        raise RunError(f"{path} holds no run: none of {', '.join(OF_A_RUN)} is there")
+    check_run(path)
     folder = RunFolder(path)
     config = path / "config.yaml"
     return RunFiles(

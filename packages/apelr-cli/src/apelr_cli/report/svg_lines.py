@@ -14,8 +14,6 @@ WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
 HEADROOM = 0.06
 """Of the values' range, free above and below."""
-LOGARITHMIC = ("nll", "bits_per_byte")
-"""Charts whose first values are far above all others."""
 FROM_ZERO = ("learning_rate", "tokens_per_second", "plan_mi", "overlap")
 
 Scale = Callable[[float], float]
@@ -27,7 +25,7 @@ def line_chart(chart: Chart) -> Markup:
     low, high = _range(chart)
     x, y = _scale(min(steps), max(steps), LEFT, WIDTH - RIGHT), _scale(low, high, HEIGHT - BOTTOM, TOP)
     ticks = nice_ticks(low, high)
-    if chart.key in LOGARITHMIC and low > 0:
+    if chart.is_logarithmic:
         y, ticks = _log_scale(low, high, HEIGHT - BOTTOM, TOP), _log_ticks(low, high)
     content = [*_axes(x, y, (min(steps), max(steps)), ticks)]
     for number, (name, value) in enumerate(sorted(chart.levels, key=lambda level: level[1])):
@@ -95,9 +93,8 @@ def _log_scale(low: float, high: float, start: float, end: float) -> Scale:
 
 def _range(chart: Chart) -> tuple[float, float]:
     """The lowest and the highest value that are drawn, with some room."""
-    values = [value for each in chart.series for _, value in each.points] + [value for _, value in chart.levels]
-    low, high = min(values), max(values)
-    if chart.key in LOGARITHMIC and low > 0:
+    low, high = min(chart.values), max(chart.values)
+    if chart.is_logarithmic:
         room = (high / low) ** HEADROOM if high > low else 1.1
         return low / room, high * room
     room = (high - low or abs(high) or 1.0) * HEADROOM

@@ -115,9 +115,11 @@ class ApelrForCausalLM(PreTrainedModel, GenerationMixin):
         [B, N, V] are of the last N = `logits_to_keep` columns (0, or with labels: all). `labels` are `input_ids`
         (shifted here; -100 left out): the loss is their mean NLL in nats, or their sum over `num_items_in_batch`.
         Without labels a cache is kept unless `use_cache` is false. Raises ValueError for a row that is masked
-        altogether, another kind of cache, and a mask or labels of another shape; ImpossibleObservationError for a token
-        that no plan allows.
+        altogether, another kind of cache, chosen columns as `logits_to_keep`, and a mask or labels of another shape;
+        ImpossibleObservationError for a token that no plan allows.
         """
+        if type(logits_to_keep) is not int or logits_to_keep < 0:
+            raise ValueError(f"logits_to_keep must be a whole number >= 0, got {logits_to_keep!r}")
         cache = _own_cache(past_key_values)
         keep = _mask_of(attention_mask, input_ids, 0 if cache is None else cache.columns)
         use_cache = labels is None if use_cache is None else use_cache

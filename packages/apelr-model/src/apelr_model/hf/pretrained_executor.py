@@ -1,7 +1,8 @@
 """Any causal language model of the transformers library as an executor: its last hidden states are what is read."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,7 +13,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from apelr_model.executor import Carry, Executor
 
-__all__ = ["PretrainedExecutor"]
+__all__ = ["PretrainedExecutor", "differ", "eval_mode"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +32,15 @@ class PretrainedExecutor(Executor):
     """The decoder of a causal language model with attention and a key-value cache (Llama, GPT-2, Qwen, ...).
 
     `freeze` keeps its weights as they are: without gradient, out of the optimizer, and in eval mode whatever the rest
-    of the model does. Documents packed into one row are each read as a row of their own.
+    of the model does. Without it those that require a gradient are trained; all, where none does. Documents packed into
+    one row are each read as a row of their own.
     """
 
     def __init__(self, base: PreTrainedModel, *, freeze: bool = True) -> None:
-        """`base` is used, not copied. Raises ValueError for a model whose state is not made of keys and values."""
+        """`base` is used, not copied, and reads two short texts here.
+
+        Raises ValueError for a model whose state is not made of keys and values, or that sees ids before they come.
+        """
         super().__init__()
         config = base.config.get_text_config(decoder=True)
         if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
@@ -51,6 +56,19 @@ class PretrainedExecutor(Executor):
         if freeze:
             base.requires_grad_(False)
             base.eval()
+        elif not any(parameter.requires_grad for parameter in base.parameters()):
+            base.requires_grad_()
+        self._check_hidden()
+
+    def _check_hidden(self) -> None:
+        """Raises ValueError where two texts that begin alike have other hidden states there, or of another width."""
+        name, ids = type(self.base).__name__, torch.tensor([[0, 0], [0, 1]], device=self.base.device)
+        with eval_mode(self.base):
+            hidden = self._hidden(ids, use_cache=False)
+        if hidden.shape[-1] != self.hidden_dim:
+            raise ValueError(f"{name} has hidden states of width {hidden.shape[-1]}, not its hidden_size")
+        if differ(hidden[0, 0], hidden[1, 0], self.base.dtype):
+            raise ValueError(f"{name} sees ids before they come: it is no decoder")
 
     @property
     def vocab_size(self) -> int:
@@ -139,6 +157,23 @@ class PretrainedExecutor(Executor):
         weights: int = sum(p.numel() for p in decoder.parameters() if p.ndim >= 2 and p is not embedding)
         layers = int(self.base.config.get_text_config(decoder=True).num_hidden_layers)
         return 2 * weights + 4 * layers * context * self.hidden_dim
+
+
+@contextmanager
+def eval_mode(base: PreTrainedModel) -> Iterator[None]:
+    """Without dropout and gradient in here; afterwards in the mode that it had."""
+    training = base.training
+    base.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        base.train(training)
+
+
+def differ(one: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
+    """Whether two tensors that a model of this type has made differ by more than rounding."""
+    return bool((one - other).abs().max() > 8 * torch.finfo(dtype).eps * one.abs().max())
 
 
 def _emptied(read: _ReadCache, rows: Tensor) -> _ReadCache:

@@ -16,7 +16,7 @@ from apelr_model.checkpoint_checks import compare_tensors
 from apelr_model.config import V1Config, V2Config
 from apelr_model.errors import CheckpointError
 from apelr_model.head_factorized import FactorizedHead
-from apelr_model.hf.pretrained_executor import PretrainedExecutor
+from apelr_model.hf.pretrained_executor import PretrainedExecutor, differ, eval_mode
 from apelr_model.plain_config import MODEL_VERSIONS, config_from_plain
 from apelr_model.planner_lm import PlannerLM
 from apelr_model.whole_folder import new_folder
@@ -35,7 +35,8 @@ def planner_on(
 
     Everything about the executor in `config` (widths, layers) is the base model's. With `like_base` a factorized head
     begins as the base model's own output layer, so that the model begins with its predictions. Raises ValueError for
-    tied embeddings, or where `like_base` cannot be.
+    tied embeddings, for a base model that cannot be an executor (`PretrainedExecutor`), and where `like_base` cannot
+    be: for another head, or a base model whose logits are not its output layer alone (scaled or capped ones).
     """
     if getattr(config, "tie_embeddings", False):
         raise ValueError("tie_embeddings must be false on a pretrained executor")
@@ -48,11 +49,22 @@ def planner_on(
         output = base.get_output_embeddings()
         if not isinstance(head, FactorizedHead) or output is None:
             raise ValueError("like_base needs a factorized head and a base model with an output layer")
+        _check_output(base, output)
         with torch.no_grad():
             head.weight.copy_(output.weight)
             head.bias.zero_() if output.bias is None else head.bias.copy_(output.bias)
     model = PlannerLM(config, executor.vocab_size, executor=executor, planner=planner, head=head)
     return model.to(base.device)
+
+
+def _check_output(base: PreTrainedModel, output: nn.Module) -> None:
+    """Raises ValueError where the logits are something else than the output layer makes of the last hidden state."""
+    ids = torch.tensor([[0, 1]], device=base.device)
+    with eval_mode(base):
+        logits = base(input_ids=ids, use_cache=False).logits
+        alone = output(base.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+    if differ(logits, alone, base.dtype):
+        raise ValueError(f"like_base cannot be: {type(base).__name__} does more to its logits than its output layer")
 
 
 def save_planner(model: PlannerLM, folder: Path) -> None:
