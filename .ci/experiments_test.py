@@ -11,6 +11,8 @@ FOLDER = Path(__file__).resolve().parent / "experiments"
 sys.path.insert(0, str(FOLDER))
 
 import ablations  # noqa: E402
+import frontier  # noqa: E402
+import large  # noqa: E402
 import planted  # noqa: E402
 import real_text  # noqa: E402
 import storyworld  # noqa: E402
@@ -31,7 +33,7 @@ def test_a_table_is_markdown():
     assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
 
 
-TABLES = (planted, storyworld, real_text, ablations)
+TABLES = (planted, storyworld, real_text, ablations, frontier)
 
 
 def finished(out, nlls):
@@ -52,6 +54,15 @@ def test_every_run_has_a_folder_and_a_config_that_can_be_read(table, tmp_path):
         load_run_config(run.config_file, run.settings)
 
 
+def test_the_larger_tier_needs_cuda_and_its_configs_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit, match="PyTorch finds none here"):
+        next(large.stages(range(1), tmp_path))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for run in next(large.stages(range(2), tmp_path)):
+        load_run_config(run.config_file, run.settings)
+
+
 def test_a_finished_run_of_another_config_is_refused(tmp_path):
     run = Run("a", "planted", ("train.max_steps=7", "train.split_interval=0"), 3)
     assert not is_finished(run, tmp_path)
@@ -69,7 +80,10 @@ def test_the_best_control_of_seed_0_is_run_with_every_seed(tmp_path):
     finished(tmp_path, {"transformer-window-null-lr-0.003": 3.0})
     _, *later = real_text.stages(range(3), tmp_path)
     names = [[(run.name, run.seed) for run in runs] for runs in later]
-    assert names == [[("v2", seed), ("mixture", seed), ("transformer-window-null-lr-0.003", seed)] for seed in (1, 2)]
+    mixtures = ("mixture-gate-lr-1", "mixture-gate-lr-5")
+    assert names == [
+        [(name, seed) for name in ("v2", *mixtures, "transformer-window-null-lr-0.003")] for seed in (1, 2)
+    ]
 
 
 def test_the_true_model_s_figures_are_those_of_its_exact_filter(tmp_path):

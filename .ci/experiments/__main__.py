@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import ablations
+import frontier
+import large
 import planted
 import real_text
 import storyworld
 from running import train_all
 
-TABLES = {module.__name__: module for module in (planted, storyworld, real_text, ablations)}
+TABLES = {module.__name__: module for module in (planted, storyworld, real_text, ablations, frontier, large)}
 
 
 def main() -> None:

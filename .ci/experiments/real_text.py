@@ -1,4 +1,4 @@
-"""Real text: a plan against the mixture of softmaxes with the same heads, and the best transformer."""
+"""Real text: a plan against mixtures of softmaxes with the same heads, and the best transformer."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,18 +15,22 @@ WINDOWS = ("8", "null")
 
 def stages(seeds: Sequence[int], out: Path) -> Iterator[list[Run]]:
     """What the transformer is like at its best on seed 0, then every seed."""
-    yield [_plan(0), _mixture(0), *_transformers()]
+    yield [_plan(0), *_mixtures(0), *_transformers()]
     chosen = _best(_transformers(), out)
     for seed in seeds[1:]:
-        yield [_plan(seed), _mixture(seed), replace(chosen, seed=seed)]
+        yield [_plan(seed), *_mixtures(seed), replace(chosen, seed=seed)]
 
 
 def _plan(seed: int) -> Run:
     return Run("v2", "python_docs", (), seed)
 
 
-def _mixture(seed: int) -> Run:
-    return Run("mixture", "mixture_of_softmaxes_python_docs", (), seed)
+def _mixtures(seed: int) -> list[Run]:
+    """With the learning rate of its gate and its states' biases as everything's, and as v2 has it."""
+    return [
+        Run(f"mixture-gate-lr-{scale}", "mixture_of_softmaxes_python_docs", (f"train.planner_lr_scale={scale}",), seed)
+        for scale in (1, 5)
+    ]
 
 
 def _transformers() -> list[Run]:
@@ -52,7 +56,7 @@ def _nll(folder: Path) -> float:
 
 def table(seeds: Sequence[int], out: Path) -> str:
     """Plan and controls over the seeds, what the plan's NLL owes to the plan, and every transformer on seed 0."""
-    names = ["v2", "mixture", _best(_transformers(), out).name]
+    names = ["v2", *(run.name for run in _mixtures(0)), _best(_transformers(), out).name]
     rows = []
     for name in names:
         folders = [out / f"{name}-{seed}" for seed in seeds]
