@@ -22,7 +22,7 @@ from apelr_model.planner_lm import PlannerLM
 from apelr_model.policy import PlanPolicy
 from apelr_model.sampling import SamplingSettings
 
-__all__ = ["GeneratedToken", "check_ids", "generate", "impossible_rows", "read_prompts"]
+__all__ = ["GeneratedToken", "check_counts", "check_ids", "generate", "impossible_rows", "read_prompts"]
 
 STRETCH = 512
 """Tokens for which a compiled step has room at a time; it looks at all of it for every token."""
@@ -197,10 +197,15 @@ def _check_arguments(
         raise ValueError("every prompt needs at least one id; start an empty one with the tokenizer's BOS id")
     if len(seeds) != len(prompts):
         raise ValueError(f"seeds must have one entry a prompt ({len(prompts)}), got {len(seeds)}")
-    for name, value in (("max_new_tokens", max_new_tokens), ("lookahead_steps", lookahead_steps)):
+    check_counts(max_new_tokens=max_new_tokens, lookahead_steps=lookahead_steps)
+    check_ids(model, [*map(max, prompts), *map(min, prompts)])
+
+
+def check_counts(**counts: int) -> None:
+    """Raise ValueError, by name, for a number below 0."""
+    for name, value in counts.items():
         if value < 0:
             raise ValueError(f"{name} must be >= 0, got {value}")
-    check_ids(model, [*map(max, prompts), *map(min, prompts)])
 
 
 def check_ids(model: PlannerLM, ids: Sequence[int]) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from apelr_model.errors import ImpossibleObservationError
-from apelr_model.generation import check_ids, impossible_rows
+from apelr_model.generation import check_counts, check_ids, impossible_rows
 from apelr_model.generation_step import (
     GeneratedToken,
     Lookahead,
@@ -110,9 +110,7 @@ class TextSession:
 
         Raises ValueError for bad arguments and NothingLeftError where sampling has nothing to choose from.
         """
-        for name, value in (("max_new_tokens", max_new_tokens), ("lookahead_steps", lookahead_steps)):
-            if value < 0:
-                raise ValueError(f"{name} must be >= 0, got {value}")
+        check_counts(max_new_tokens=max_new_tokens, lookahead_steps=lookahead_steps)
         policy = self.model.policy if policy is None else self.model.check_policy(policy)
         lookahead = plan_lookahead(self.model, lookahead_steps, beside=async_lookahead)
         return self._generate(settings, max_new_tokens, eos_id, lookahead, policy, is_finished)
