@@ -1,5 +1,6 @@
 """Signals: remembered while a step runs, raised at once before, never swallowed."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -141,6 +142,16 @@ def test_everything_is_as_it_was_afterwards() -> None:
     assert [signal.getsignal(number) for number in numbers] == before
     assert signal.set_wakeup_fd(-1) == -1
     assert not [thread for thread in threading.enumerate() if thread.name == "apelr-signals"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
+def test_the_block_ends_though_a_process_that_was_forked_within_it_lives_on() -> None:
+    with StopRequest():
+        child = multiprocessing.get_context("fork").Process(target=threading.Event().wait)
+        child.start()
+    assert child.is_alive()
+    child.kill()
+    child.join()
 
 
 IN_NATIVE_CODE = """

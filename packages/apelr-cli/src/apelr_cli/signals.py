@@ -18,6 +18,8 @@ STOP_NAMES = ("SIGINT", "SIGTERM")
 """Signals that stop a run; a platform may lack one."""
 SAVE_NAME = "SIGUSR1"
 """The signal that makes a run save; some platforms lack it."""
+NO_SIGNAL = 0
+"""The number that tells the watching thread that the block has ended."""
 GRACE_SECONDS = 10.0
 """How long a run that is to leave at once may take: native code hears of a signal only at its end."""
 
@@ -73,8 +75,10 @@ class StopRequest:
         signal.set_wakeup_fd(self._previous_wakeup)
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
-        self._heard.close()
+        # Not the end of the stream: a process that was forked within the block holds its other end, too.
+        self._heard.send(bytes([NO_SIGNAL]))
         self._watcher.join()
+        self._heard.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None or not self.deferred:
@@ -94,7 +98,7 @@ class StopRequest:
                     numbers = heard.recv(64)
                 except TimeoutError:
                     os._exit(128 + leaving if leaving else 1)
-                if not numbers:
+                if NO_SIGNAL in numbers:
                     return
                 for number in numbers:
                     received += number in self._stops

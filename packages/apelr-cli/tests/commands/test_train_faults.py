@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -538,7 +539,8 @@ def test_of_two_runs_in_one_folder_the_second_is_refused(
     apelr: Callable[..., Result], start_apelr: Callable[..., Any], arguments: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with start_apelr(*arguments, "--out", run, "--set", "train.max_steps=1000000") as first:
+    unread = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # a pipe would fill, and then the run wait
+    with start_apelr(*arguments, "--out", run, "--set", "train.max_steps=1000000", **unread) as first:
         while not (run / "metrics.jsonl").exists():
             assert first.poll() is None
             time.sleep(0.05)
