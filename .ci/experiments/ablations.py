@@ -18,6 +18,17 @@ CHANGES = {
     "no window": ("model.executor.window=null",),
     "planner_lr_scale 1": ("train.planner_lr_scale=1",),
     "K = 128": ("model.num_plan_states=128",),
+    "planner_self_bias 0": ("model.planner_self_bias=0",),
+    "init_std 0.02": ("model.head.init_std=0.02",),
+    "rank 16": ("model.head.rank=16",),
+    "boundary evidence": ("model.boundary_evidence=true",),
+    "temperature from 2 to 1": ("model.plan_temperature_start=2", "model.plan_temperature_end=1"),
+    "gumbel_st after 100 steps": ("model.plan_commitment=gumbel_st", "model.commitment_warmup_steps=100"),
+    "lookahead feedback 0.1": ("model.lookahead_feedback_scale=0.1",),
+    "split_interval 50": ("train.split_interval=50",),
+    "usage_balance 0.1": ("train.loss_weights.usage_balance=0.1",),
+    "plan_js_div 0.1": ("train.loss_weights.plan_js_div=0.1",),
+    "future_contrastive 0.1": ("model.future_horizon_chunks=2", "train.loss_weights.future_contrastive=0.1"),
 }
 """Name of each variant, and what differs from configs/python_docs.yaml."""
 

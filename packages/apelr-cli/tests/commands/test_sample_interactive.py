@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -86,12 +87,18 @@ def test_a_turn_with_nothing_left_to_draw_is_one_line_and_can_be_taken_back(talk
     assert result.stderr.startswith("Error: standard input, line 1: no token is left to sample")
 
 
-def read_until(descriptor: int, wanted: bytes) -> bytes:
-    """What a terminal shows until `wanted` has come; fails where it does not within two minutes."""
+def read_until(descriptor: int, wanted: bytes, when_silent: Callable[[], object] = lambda: None) -> bytes:
+    """What a terminal shows until `wanted` has come; fails where it does not within two minutes.
+
+    `when_silent` is called whenever nothing has come for five seconds.
+    """
     seen, end = b"", time.monotonic() + 120
     while wanted not in seen:
         assert time.monotonic() < end, seen
-        seen += os.read(descriptor, 4096)
+        if select.select([descriptor], [], [], 5)[0]:
+            seen += os.read(descriptor, 4096)
+        else:
+            when_silent()
     return seen
 
 
@@ -111,14 +118,16 @@ def test_a_terminal_is_prompted_ctrl_c_stops_the_text_and_ctrl_d_leaves(
     os.write(controller, b"/forse\n")
     read_until(controller, b"Error: unknown command /forse; did you mean /force?\r\n> ")
     os.write(controller, b"the cat\n")
-    read_until(controller, b"the cat\r\n")
-    os.read(controller, 20)
+    shown = read_until(controller, b"the cat\r\n")
+    while len(shown) < 200:
+        shown += os.read(controller, 200)
     process.send_signal(signal.SIGINT)
     read_until(controller, b"> ")
     os.write(controller, b"half a line")
     read_until(controller, b"half a line")
     process.send_signal(signal.SIGINT)
-    read_until(controller, b"> ")
+    # While Python's line editor handles a key it only notes a signal, and it acts on it at the next key, or signal.
+    read_until(controller, b"> ", lambda: process.send_signal(signal.SIGINT))
     os.write(controller, b"/belief\n")
     assert re.search(rb"belief after \d+ tokens: \d:", read_until(controller, b"\r\n> "))
     os.write(controller, b"\x04")
