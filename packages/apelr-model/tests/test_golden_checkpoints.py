@@ -13,6 +13,7 @@ import torch
 from apelr_model import CheckpointError, load_checkpoint
 from apelr_model.checkpoint_checks import FORMAT_VERSION
 from apelr_model.plain_config import MODEL_VERSIONS
+from apelr_model.shard_manifest import SHARDS_VERSION
 
 FOLDER = Path(__file__).with_name("golden")
 GOLDEN = json.loads((FOLDER / "golden.json").read_text(encoding="utf-8"))
@@ -27,8 +28,9 @@ def make_golden():
 
 
 def test_the_folder_holds_one_for_each_format_and_model_version():
-    files = {path.name for path in FOLDER.glob("*.pt")}
-    assert files == set(GOLDEN)
+    files, folders = ({path.name for path in FOLDER.glob(pattern)} for pattern in ("*.pt", "shards-*"))
+    assert files | folders == set(GOLDEN)
+    assert folders == {f"shards-{n}" for n in range(1, SHARDS_VERSION + 1)}
     found = set()
     for name in files - {"prototype-v1.pt", "prototype-v2.pt"}:
         content = torch.load(FOLDER / name, weights_only=True)

@@ -1,4 +1,5 @@
-"""Makes the files beside it: one small checkpoint for each model version in today's format, and the prototype's.
+"""Makes the files beside it: one small checkpoint for each model version in today's format, one in shards, and the
+prototype's.
 
     python packages/apelr-model/tests/golden/make_golden.py NAME ...
 
@@ -12,6 +13,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -33,12 +35,15 @@ from apelr_model import (
     V1LossWeights,
     V2Config,
     V2LossWeights,
+    World,
     build_model,
     load_checkpoint,
+    save_checkpoint,
     score,
     write_checkpoint,
 )
 from apelr_model.checkpoint_checks import FORMAT_VERSION
+from apelr_model.shard_manifest import SHARDS_VERSION
 
 FOLDER = Path(__file__).resolve().parent
 FIGURES = FOLDER / "golden.json"
@@ -84,6 +89,12 @@ def trained(config: ModelConfig) -> Checkpoint:
     return Checkpoint(model_config=config, vocab_size=VOCAB, step=step, model=model, training=state, **more)
 
 
+def write_shards(path: Path) -> None:
+    """A folder of shards in place of a file."""
+    with TemporaryDirectory(dir=path.parent) as run:
+        save_checkpoint(Path(run), trained(MODELS["v2_dense"]), shards=World()).rename(path)
+
+
 def prototype(version: int) -> dict[str, Any]:
     """What a file of the prototype holds."""
     path = FOLDER.parent / "prototype" / "prototype_content.py"
@@ -116,6 +127,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
         f"format-{FORMAT_VERSION}-{name}.pt": lambda path, config=config: write_checkpoint(path, trained(config))
         for name, config in MODELS.items()
     },
+    f"shards-{SHARDS_VERSION}": write_shards,
     **{f"prototype-v{n}.pt": lambda path, n=n: torch.save(prototype(n), path) for n in (1, 2)},
 }
 """Every file that can be made anew today."""
