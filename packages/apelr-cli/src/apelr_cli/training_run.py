@@ -80,21 +80,18 @@ class TrainingRun:
 
         Raises StopTraining after a signal, with a checkpoint of the last finished step written.
         """
-        try:
-            with worker_errors(), self.checkpoints.named_in_errors():
-                self._make_up_for_what_was_missed()
-                self._train()
-                return self._finish()
-        except StopTraining as stopped:
-            if stopped.at_safe_point:
-                with self.checkpoints.named_in_errors():
-                    self.checkpoints.save_if_new()
-                    self.checkpoints.finish()
-            raise
-        finally:
-            self.metrics.close()
-            self.data.close()
-            self.checkpoints.close()
+        with closing(self.checkpoints), closing(self.data), closing(self.metrics):
+            try:
+                with worker_errors(), self.checkpoints.named_in_errors():
+                    self._make_up_for_what_was_missed()
+                    self._train()
+                    return self._finish()
+            except StopTraining as stopped:
+                if stopped.at_safe_point:
+                    with self.checkpoints.named_in_errors():
+                        self.checkpoints.save_if_new()
+                        self.checkpoints.finish()
+                raise
 
     def _train(self) -> None:
         """The steps that are left, and between them what their intervals say."""

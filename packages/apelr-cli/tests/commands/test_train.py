@@ -1,6 +1,7 @@
 """`apelr train` from the outside: files, refusals, resuming, signals."""
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from click.testing import Result
 
 from apelr_cli import training_data
 from apelr_cli.config_reader import load_run_config
+from apelr_cli.metric_sinks import RunMetrics
 from apelr_model import load_checkpoint, save_checkpoint
 
 Train = Callable[..., Result]
@@ -630,6 +632,19 @@ def test_a_dead_worker_ends_the_run_in_one_line(train: Train, tmp_path: Path, mo
     assert result.exit_code == 1
     assert "Error: a process that fetches rows has died" in result.stderr.splitlines()[-1]
     assert load_checkpoint(tmp_path / "run").step == 3
+
+
+def test_an_error_at_the_end_of_the_metrics_leaves_no_process(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close(self: RunMetrics) -> None:
+        raise OSError(28, "No space left on device", "metrics.jsonl")
+
+    monkeypatch.setattr(RunMetrics, "close", close)
+    several = settings("train.num_workers=1", "train.persistent_workers=true")
+    result = train("--out", tmp_path / "run", *several)
+    assert result.exit_code == 1
+    assert not multiprocessing.active_children()
 
 
 def test_how_long_the_steps_wait_for_rows_is_written_down(train: Train, tmp_path: Path) -> None:
