@@ -9,10 +9,14 @@ SEEDS = 1
 CHANGES = {
     "the recipe": (),
     "K = 8": ("model.num_plan_states=8",),
-    "K = 8, dense experts, equal size": (
-        *("model.num_plan_states=8", "model.head=null", "model.head.init_spread=0.3"),
-        *("model.hidden_dim=88", "model.token_dim=88"),
-    ),
+    **{
+        f"K = 8, dense experts of equal size, init_spread {spread}": (
+            *("model.num_plan_states=8", "model.head=null", f"model.head.init_spread={spread}"),
+            *("model.hidden_dim=88", "model.token_dim=88"),
+        )
+        for spread in (0.1, 0.3, 1)
+    },
+    "rows in order": ("data.order=contiguous",),
     "belief carried in training": ("data.order=contiguous", "train.carry_belief=true"),
     "chunks of 16": ("model.chunk_size=16",),
     "no window": ("model.executor.window=null",),
@@ -20,7 +24,8 @@ CHANGES = {
     "K = 128": ("model.num_plan_states=128",),
     "planner_self_bias 0": ("model.planner_self_bias=0",),
     "init_std 0.02": ("model.head.init_std=0.02",),
-    "rank 16": ("model.head.rank=16",),
+    "init_std 0.1": ("model.head.init_std=0.1",),
+    "K = 8, rank 16": ("model.num_plan_states=8", "model.head.rank=16"),
     "boundary evidence": ("model.boundary_evidence=true",),
     "temperature from 2 to 1": ("model.plan_temperature_start=2", "model.plan_temperature_end=1"),
     "gumbel_st after 100 steps": ("model.plan_commitment=gumbel_st", "model.commitment_warmup_steps=100"),

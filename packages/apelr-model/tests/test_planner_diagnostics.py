@@ -333,7 +333,8 @@ class TestKnownAnswers:
         names = ("planner_mask", "shuffled_belief", "frozen", "boundary_reset", "evidence_off")
         for value in (*(getattr(found, f"{name}_delta_loss") for name in names), found.plan_mi, found.plan_js_div_loss):
             assert value == pytest.approx(0, abs=1e-12)
-        assert all(state.tokens == () for state in found.states)
+        lifts = [token.lift for state in found.states for token in state.tokens]
+        assert lifts == pytest.approx([1.0] * len(lifts), abs=1e-12)
 
     def test_a_plan_that_stays_and_speaks_a_language_of_its_own(self, device):
         """State k says id k alone; a row holds one id: the plan is known after its first target and never changes."""

@@ -14,7 +14,7 @@ class DenseHeadConfig:
 
     type: Literal["dense"] = "dense"
     """Kind of head."""
-    init_spread: float = 1.0
+    init_spread: float = 0.1
     """How far apart fresh experts are: 1 draws each by itself; below, they share a layer but for this share of each."""
 
     def rules(self) -> list[Rule]:
@@ -33,7 +33,7 @@ class FactorizedHeadConfig:
     """Kind of head."""
     rank: int = 0
     """Rank of each state's own map from hidden state to logits; 0 leaves it a bias for every token, nearly free."""
-    init_std: float = 0.5
+    init_std: float = 0.1
     """Standard deviation of the states' fresh biases, nats: what tells the states apart at the start."""
 
     def rules(self) -> list[Rule]:
