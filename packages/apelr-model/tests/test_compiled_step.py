@@ -135,7 +135,7 @@ def test_compiled_decoding_equals_plain_decoding(device, make_model, name, form,
         equal(found, write_unequally(model, ends), tolerance=1e-5)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ["V2, grouped heads", "V2, window"])
 def test_the_traced_step_gives_what_the_plain_one_gives_as_rows_end(uncompiled, name):
     model = uncompiled(name, traced_step)
     found = write_unequally(model, [3, 9, 6])
