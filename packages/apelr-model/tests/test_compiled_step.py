@@ -26,15 +26,39 @@ KINDS = {
     "V1, GRU": (V1Config, {}),
     "V2, GRU": (V2Config, {"head": FactorizedHeadConfig(rank=2)}),
     "V2, grouped heads": (V2Config, {**SIZES, "executor": GROUPED}),
-    "V2, window": (V2Config, {**SIZES, "executor": WINDOW, "head": FactorizedHeadConfig()}),
+    "V2, window": (V2Config, {**SIZES, "executor": WINDOW, "head": FactorizedHeadConfig(), "boundary_evidence": False}),
 }
 PROMPTS = [[1, 2, 3, 4, 5], [6], [7, 8, 9]]
+COMPILE = torch.compile
+
+
+def uncompiled_step(function, **_):
+    """In place of `torch.compile`: the function itself."""
+    return function
+
+
+def traced_step(function, **_):
+    """In place of `torch.compile`: each kind of batch is traced as there, but no code is made, which takes long."""
+    return COMPILE(function, fullgraph=True, backend="eager")
 
 
 def write(model, prompts=PROMPTS, **options):
     """All tokens that come."""
     options = {"max_new_tokens": 12, "seeds": range(len(prompts)), **options}
     return list(generate(model, prompts, SamplingSettings(), **options))
+
+
+def write_unequally(model, ends, **options):
+    """Row b ends after `ends[b]` tokens."""
+    made = dict.fromkeys(range(len(ends)), 0)
+
+    def is_finished(row):
+        made[row] += 1
+        return made[row] == ends[row]
+
+    found = write(model, PROMPTS[: len(ends)], is_finished=is_finished, **options)
+    assert [sum(token.row == row for token in found) for row in made] == list(ends)
+    return found
 
 
 def equal(found, wanted, *, tolerance):
@@ -47,11 +71,11 @@ def equal(found, wanted, *, tolerance):
 
 @pytest.fixture
 def uncompiled(monkeypatch, make_model):
-    """A model whose step in fixed shapes is used as it stands, and counted."""
+    """A model whose step in fixed shapes is used as it stands, or as `compiler` makes it."""
 
-    def make(name, **changes):
+    def make(name, compiler=uncompiled_step, **changes):
         kind, sizes = KINDS[name]
-        monkeypatch.setattr(compiled_step_module.torch, "compile", lambda function, **_: function)
+        monkeypatch.setattr(compiled_step_module.torch, "compile", compiler)
         monkeypatch.setattr(compiled_step_module, "compiler_fails", lambda _: "")
         monkeypatch.setattr(fixed_carry, "ROUND_ROOM", 2)
         monkeypatch.setattr(generation, "STRETCH", 5)  # room is made thrice in 12 tokens
@@ -72,21 +96,10 @@ class TestTheStepInFixedShapes:
 
     def test_rows_may_end_and_the_use_of_the_belief_may_be_chosen(self, uncompiled, name):
         model = uncompiled(name)
-        ends = {0: 4, 1: 9, 2: 12}
-
-        def run():
-            made = dict.fromkeys(ends, 0)
-
-            def is_finished(row):
-                made[row] += 1
-                return made[row] == ends[row]
-
-            return write(model, is_finished=is_finished, policy=PlanPolicy(mode="uniform"), freeze_planner=True)
-
-        found = run()
-        assert [sum(token.row == row for token in found) for row in ends] == list(ends.values())
+        chosen = {"policy": PlanPolicy(mode="uniform"), "freeze_planner": True}
+        found = write_unequally(model, (4, 9, 12), **chosen)
         with plain_forms():
-            equal(found, run(), tolerance=1e-12)
+            equal(found, write_unequally(model, (4, 9, 12), **chosen), tolerance=1e-12)
 
 
 def test_the_step_is_used_and_plain_forms_leave_it_unused(uncompiled, monkeypatch):
@@ -101,9 +114,12 @@ def test_the_step_is_used_and_plain_forms_leave_it_unused(uncompiled, monkeypatc
     assert len(read) == 12
 
 
-@pytest.mark.parametrize(("name", "form"), [("V1, GRU", None), ("V2, grouped heads", "int8")])
-def test_compiled_decoding_equals_plain_decoding(device, make_model, name, form):
-    """Ids, and log-probabilities and beliefs to 1e-5, of one row; weights in few bits are expanded to the same."""
+@pytest.mark.parametrize(
+    ("name", "form", "ends"),
+    [("V1, GRU", None, [12]), ("V2, grouped heads", "int8", [12]), ("V2, window", "bf16", [3, 9, 3])],
+)
+def test_compiled_decoding_equals_plain_decoding(device, make_model, name, form, ends):
+    """Ids, and log-probabilities and beliefs to 1e-5; weights in few bits are expanded to the same. Rows may end."""
     try:
         check_arithmetic(OptimConfig(compile=True), device)
     except ValueError as error:
@@ -114,15 +130,56 @@ def test_compiled_decoding_equals_plain_decoding(device, make_model, name, form)
     if form is not None:
         model.keep_weights(form)
     model.compile_decoding()
-    found = write(model, PROMPTS[:1])
+    found = write_unequally(model, ends)
     with plain_forms():
-        equal(found, write(model, PROMPTS[:1]), tolerance=1e-5)
+        equal(found, write_unequally(model, ends), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("name", ["V2, grouped heads", "V2, window"])
+def test_the_traced_step_gives_what_the_plain_one_gives_as_rows_end(uncompiled, name):
+    model = uncompiled(name, traced_step)
+    found = write_unequally(model, [3, 9, 6])
+    with plain_forms():
+        equal(found, write_unequally(model, [3, 9, 6]), tolerance=1e-12)
+
+
+def test_a_kind_of_batch_beyond_pytorchs_limit_is_refused(uncompiled):
+    model = uncompiled("V1, GRU", traced_step)
+    refused = (
+        r"^decoding is compiled .* PyTorch allows \(1\): set a larger torch\._dynamo\.config\.recompile_limit, or dec"
+    )
+    with torch._dynamo.config.patch(recompile_limit=1):
+        found = write(model, PROMPTS[:1])
+        with pytest.raises(ValueError, match=refused):
+            write(model)
+        equal(write(model, PROMPTS[:1]), found, tolerance=0)
+        with plain_forms():
+            wanted = write(model)
+    with torch._dynamo.config.patch(recompile_limit=2):
+        equal(write(model), wanted, tolerance=1e-12)
 
 
 def test_each_model_is_compiled_on_its_own_account(uncompiled):
-    """PyTorch gives up after eight compilations of one code object."""
-    first, second = (uncompiled("V1, GRU")._compiled_step for _ in range(2))
-    assert first.__code__ is not second.__code__
+    """PyTorch counts compilations by code object."""
+    codes = []
+    for _ in range(2):
+        uncompiled("V1, GRU", lambda step, **_: codes.append(step.__code__) or step)
+    assert codes[0] is not codes[1]
+
+
+@pytest.mark.parametrize("name", ["V1, GRU", "V2, grouped heads", "V2, window"])
+def test_no_more_is_read_than_there_is_room_for(uncompiled, device, name):
+    model, rows = uncompiled(name), torch.tensor([1, 0], device=device)
+    ids = torch.tensor([3, 4], device=device)
+    state = model.begin_decoding(model.initial_state(2), 3)
+    refused = r"^room must be >= 1 to read another id, got 0; begin_decoding makes more$"
+    with torch.inference_mode():
+        for _ in range(3):
+            state = model.select_rows(model.observe(model.predict(ids, state), ids), rows)
+        with pytest.raises(ValueError, match=refused):
+            model.predict(ids, state)
+        state = model.begin_decoding(state, 1)
+        assert model.observe(model.predict(ids, state), ids).position.tolist() == [4, 4]
 
 
 def test_an_executor_without_fixed_shapes_is_refused(make_model):

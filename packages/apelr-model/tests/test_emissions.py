@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from apelr_model import V1LossWeights, slices
+from apelr_model import FactorizedHeadConfig, V1Config, V1LossWeights, V2Config, V2LossWeights, slices
 from apelr_model.emissions import gate_information, mixtures, state_log_probs, target_log_probs
 from apelr_model.head_experts import ExpertHead
 from apelr_model.objective import loss_terms, total_loss
@@ -139,27 +139,37 @@ def test_dropout_is_the_same_in_forward_and_recomputation(make_model, device):
     torch.testing.assert_close(difference, 2 * (gradient * step).sum(), rtol=1e-4, atol=0)
 
 
-def test_no_tensor_of_the_whole_batchs_logits_is_ever_made(make_model, make_batch, monkeypatch):
+ALL_V1 = V1LossWeights(
+    entropy_reg_weight=0.1, usage_balance_weight=0.1, chunk_bow_weight=0.1, plan_mi_weight=0.1, chunk_post_kl_weight=0.1
+)
+ALL_V2 = V2LossWeights(
+    usage_balance=0.1, boundary_entropy=0.1, future_contrastive=0.1, plan_js_div=0.1, rep_unlikelihood=0.1, rep_window=4
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights", "sizes"),
+    [
+        (V1Config, ALL_V1, {}),
+        (V2Config, ALL_V2, {}),
+        *((V2Config, ALL_V2, {"head": FactorizedHeadConfig(rank=rank)}) for rank in (0, 2)),
+    ],
+    ids=["v1", "v2, dense", "v2, factorized", "v2, factorized of rank 2"],
+)
+def test_no_tensor_of_the_whole_batchs_logits_is_ever_made(make_model, make_batch, monkeypatch, kind, weights, sizes):
     vocab, states, rows, steps = 97, 5, 6, 20
-    model = make_model(vocab=vocab, num_plan_states=states, dtype=torch.float32).train()
-    weights = V1LossWeights(
-        entropy_reg_weight=0.1,
-        usage_balance_weight=0.1,
-        chunk_bow_weight=0.1,
-        plan_mi_weight=0.1,
-        chunk_post_kl_weight=0.1,
-    )
+    model = make_model(kind=kind, vocab=vocab, num_plan_states=states, dtype=torch.float32, **sizes).train()
     batch = make_batch([steps] * rows, vocab=vocab)
     whole = rows * steps * states * vocab
-    sizes = []
+    largest = []
     for limit in (whole // 10, whole):
         limit_slices(monkeypatch, limit)
         with LargestTensor() as recorder:
             total_loss(loss_terms(model, batch, weights), weights, 0).backward()
-        sizes.append(recorder.largest)
-    assert sizes[0] <= max(whole // 10, 2 * rows * steps * vocab)
-    assert sizes[0] < whole / 2
-    assert sizes[1] == whole  # what the recorder sees without slices, in the same pass
+        largest.append(recorder.largest)
+    assert largest[0] <= max(whole // 10, 2 * rows * steps * vocab)
+    assert largest[0] < whole / 2
+    assert largest[1] == whole  # what the recorder sees without slices, in the same pass
 
 
 def test_no_slices_are_kept_for_the_backward_pass(make_model, make_batch, monkeypatch):

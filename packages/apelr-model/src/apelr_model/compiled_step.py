@@ -26,7 +26,8 @@ def compiled_step(
 ) -> CompiledStep:
     """The executor's step in fixed shapes and `expect` of its hidden state, as one function, compiled when called.
 
-    Raises ValueError for an executor without such a step, and where PyTorch can compile nothing on `device`.
+    Raises ValueError for an executor without such a step, and where PyTorch can compile nothing on `device`. So does
+    the function where PyTorch has compiled as many kinds of batch as it allows.
     """
     executor.fixed_carry(executor.initial_carry(1), batch_size=1, room=1)
     if reason := compiler_fails(device.type):
@@ -37,4 +38,17 @@ def compiled_step(
 
     step.__code__ = step.__code__.replace()  # PyTorch counts compilations by code object: those of each model alone
     compiled: CompiledStep = torch.compile(step, fullgraph=True, options=OPTIONS)
-    return compiled
+    from torch._dynamo import config  # not before something is compiled: it takes a second
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+    def call(ids: Tensor, carry: FixedCarry, plan: PlanState, policy: PlanPolicy) -> Expected:
+        try:
+            return compiled(ids, carry, plan, policy)
+        except FailOnRecompileLimitHit as error:
+            limit = min(("recompile_limit", "accumulated_recompile_limit"), key=lambda name: getattr(config, name))
+            raise ValueError(
+                f"decoding is compiled for as many kinds of batch as PyTorch allows ({getattr(config, limit)}): "
+                f"set a larger torch._dynamo.config.{limit}, or decode this one within plain_forms()"
+            ) from error
+
+    return call

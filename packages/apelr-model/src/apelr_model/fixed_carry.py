@@ -22,10 +22,20 @@ class FixedCarry(NamedTuple):
     """Read by every step and never written."""
     own: tuple[Tensor, ...]
     """Of each, row b belongs to sequence b."""
+    room: int | None = None
+    """How many more ids it may be given; None: nobody has counted. `fixed_step` takes no notice of it."""
+
+    def less_one(self) -> "FixedCarry":
+        """The same tensors with room for one id less. Raises ValueError where no room is left."""
+        if self.room is None:
+            return self
+        if self.room < 1:
+            raise ValueError(f"room must be >= 1 to read another id, got {self.room}; begin_decoding makes more")
+        return self._replace(room=self.room - 1)
 
     def select_rows(self, rows: Tensor) -> "FixedCarry":
         """rows [N] -> a carry of these sequences in that order, with memory of its own."""
-        return FixedCarry(self.shared, tuple(tensor.index_select(0, rows) for tensor in self.own))
+        return self._replace(own=tuple(tensor.index_select(0, rows) for tensor in self.own))
 
 
 class FixedColumns(KVBuffer):

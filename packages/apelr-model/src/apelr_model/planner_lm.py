@@ -147,11 +147,13 @@ class PlannerLM(nn.Module):
     def predict(self, ids: Tensor, state: ModelState, *, policy: PlanPolicy | None = None) -> Prediction:
         """ids [B]: the input each row reads next -> Prediction of the target that follows it.
 
-        Rows may stand at different positions: each crosses a chunk boundary where its own position says so.
+        Rows may stand at different positions: each crosses a chunk boundary where its own position says so. Raises
+        ValueError after more calls than `begin_decoding` made room for.
         """
         policy = self.policy if policy is None else self.check_policy(policy)
         if isinstance(state.carry, FixedCarry) and self._compiled_step is not None:
-            return Prediction(*self._compiled_step(ids, state.carry, state.plan, policy), carry=state.carry)
+            left = state.carry.less_one()
+            return Prediction(*self._compiled_step(ids, left, state.plan, policy), carry=left)
         hidden, carry = self.executor(ids.unsqueeze(1), state.carry)
         return Prediction(*self._expect(hidden[:, 0], state.plan, policy), carry=carry)
 
@@ -165,8 +167,9 @@ class PlannerLM(nn.Module):
         """From now on `generate` runs all of a step but the draw as one compiled function: the same values to rounding.
 
         Each kind of batch (one row, several, another use of the belief) is compiled when it first comes, which takes
-        seconds; after eight PyTorch refuses more, with an error of its own. `plain_forms` leaves the compiled function
-        unused. Raises ValueError for an executor without a step in fixed shapes, and where PyTorch can compile nothing.
+        seconds; one more than `torch._dynamo.config.recompile_limit` (8) is a ValueError then. `plain_forms` leaves the
+        compiled function unused. Raises ValueError for an executor without a step in fixed shapes, and where PyTorch
+        can compile nothing.
         """
         self._compiled_step = compiled_step(self.executor, self._expect, self.device)
 
@@ -176,7 +179,7 @@ class PlannerLM(nn.Module):
             return state
         carry = self.executor.fixed_carry(state.carry, batch_size=len(state.position), room=room)
         plan = PlanState(*(tensor.contiguous() for tensor in state.plan))  # another layout would be compiled anew
-        return ModelState(carry, plan)
+        return ModelState(carry._replace(room=room), plan)
 
     def keep_weights(self, form: WeightForm) -> None:
         """Keep the matrices of executor and head in "bf16" or "int8" from now on, for inference alone.
