@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=positive, default=7, help="rounds that are counted (default: 7)")
     parser.add_argument("--threads", type=positive, help="threads of every library (default: one a core)")
     parser.add_argument("--clock", choices=["wall", "processor"], default="wall", help="time that counts (wall)")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: auto")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="default: auto")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks.json"), help="file of the results")
     parser.add_argument("--docs", action="store_true", help="put all results of the file into docs/benchmarks.md")
     parser.add_argument("--only-docs", action="store_true", help="the same, and measure nothing")

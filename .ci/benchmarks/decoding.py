@@ -43,7 +43,7 @@ def rows(run: Run) -> Iterator[Row]:
 def own_rows(run: Run, models: dict[str, Any], equal: dict[str, Any]) -> Iterator[Row]:
     """Each model's rows; `equal` are Llamas with as many parameters."""
     kept = {name: {form: compiled(model, form) for form in FORMS} for name, model in models.items()}
-    decoded = OneRow(run.device)
+    decoded = OneRow(run.device, TOKENS, at_least(0.7))
     works: dict[str, Work] = {}
     for name, model in models.items():
         decoded.add(f"{name}, 1 row, plain", model)
@@ -61,7 +61,7 @@ def own_rows(run: Run, models: dict[str, Any], equal: dict[str, Any]) -> Iterato
     times = run.time({**decoded.works, **works})
     for name in models:
         one, many = f"{name}, 1 row, plain", f"{name}, {MANY} rows, plain"
-        yield from decoded.rows(times, one, at_least(0.7))
+        yield from decoded.rows(times, one)
         yield Row(f"{many}: tokens a second", times.rate(many, TOKENS * MANY), "/s")
         title = f"{name}, plain, {MANY} rows beside 1: tokens a second"
         yield Row(title, times.scaled(one, many, MANY), "x", at_least(8))
@@ -78,9 +78,9 @@ def own_rows(run: Run, models: dict[str, Any], equal: dict[str, Any]) -> Iterato
 class OneRow:
     """Decoding of one row by several models, each beside what memory allows."""
 
-    def __init__(self, device: torch.device, tokens: int = TOKENS) -> None:
-        """Each call draws `tokens` tokens."""
-        self.tokens = tokens
+    def __init__(self, device: torch.device, tokens: int, target: Target) -> None:
+        """Each call draws `tokens` tokens; `target` is for the shares of what memory allows."""
+        self.tokens, self.target = tokens, target
         self.large = memory_reads(LARGE_READ, device=device)
         self.works: dict[str, Work] = {read.name: read for read in self.large}
         self._bytes: dict[str, int] = {}
@@ -93,11 +93,11 @@ class OneRow:
         self.works |= {read.name: read for read in self._limits[name]}
         self.works[name] = decoding(model, 1, self.tokens)
 
-    def rows(self, times: Times, name: str, target: Target) -> Iterator[Row]:
+    def rows(self, times: Times, name: str) -> Iterator[Row]:
         """Its share of the fastest read in each round, and its speed."""
         limits = {read.name: read.bytes for read in self._limits[name]}
         share = times.share_of_rate(name, self.tokens * self._bytes[name], limits)
-        yield Row(f"{name}: of what memory allows", share, "%", target)
+        yield Row(f"{name}: of what memory allows", share, "%", self.target)
         yield Row(f"{name}: tokens a second", times.rate(name, self.tokens), "/s")
 
 
@@ -116,7 +116,7 @@ def compiled_rows(
     """Compiled steps of a model, in every form of its weights, beside its plain ones and beside a Llama's."""
     for form in forms:
         title = f"{name}, 1 row, compiled, {form}"
-        yield from decoded.rows(times, title, at_least(0.7))
+        yield from decoded.rows(times, title)
         yield Row(f"{title}: times as fast as plain steps", times.ratio(f"{name}, 1 row, plain", title))
         if llama is not None:
             yield Row(f"{title}, beside {CONTROL}: times as fast", times.ratio(llama, title), "x", at_least(3))

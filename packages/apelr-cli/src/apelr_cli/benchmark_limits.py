@@ -37,8 +37,7 @@ class MatrixProduct:
 class MemoryRead:
     """Every number of a matrix is read once, by its product with a vector or by the sum of all its numbers.
 
-    Either takes an addition a number, with which no time should go; which of them reads faster depends on the machine
-    and the library.
+    Either computes little; which of them reads faster depends on the machine and the library.
     """
 
     def __init__(self, matrix: Tensor, way: Literal["product", "sum"]) -> None:
