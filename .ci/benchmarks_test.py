@@ -1,7 +1,10 @@
 """The benchmarks: the loop over tokens against the package, the figures they are made of, and their page."""
 
+import argparse
+import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,16 +15,21 @@ FOLDER = Path(__file__).resolve().parent / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
 import cuda  # noqa: E402
+import decoding  # noqa: E402
+import evaluation  # noqa: E402
 import growth  # noqa: E402
 import measured  # noqa: E402
 import plot  # noqa: E402
 import reference  # noqa: E402
 import subjects  # noqa: E402
 import training_gru  # noqa: E402
+import training_transformer  # noqa: E402
 import writing  # noqa: E402
 
+from apelr_cli import benchmark_limits  # noqa: E402
+from apelr_cli.benchmark_costs import training_flops  # noqa: E402
 from apelr_cli.benchmark_timing import Figure, Times  # noqa: E402
-from apelr_model import V1Config, V2Config, build_model  # noqa: E402
+from apelr_model import TransformerConfig, V1Config, V2Config, build_model, count_costs  # noqa: E402
 
 COLOURED = set(plot.COLOURS.values())
 CONFIGS = {
@@ -83,6 +91,16 @@ def test_the_exponent_of_a_power_is_found():
     assert growth.slope([2, 4, 8], [5 * x**1.5 for x in (2, 4, 8)]) == pytest.approx(1.5)
 
 
+@pytest.mark.parametrize(
+    ("axis", "least", "most"),
+    [("B", 1.2, 2.0), ("T", 1.2, 2.0), ("K", 1.2, 2.0), ("V", 1.2, 2.0), ("L", 0.98, 1.02)],
+)
+def test_a_step_s_live_memory_grows_with_every_size_but_that_of_chunks(axis, least, most):
+    small = growth.Sizes(B=2, T=64, K=4, V=256)
+    twice = replace(small, **{axis: 2 * getattr(small, axis)})
+    assert least <= growth.live_bytes(twice) / growth.live_bytes(small) <= most
+
+
 def test_the_picture_is_small_and_has_every_curve():
     points = {f"{kind}, {axis}": [[8, 1.0], [64, 9.0]] for kind in plot.TITLES for axis in "BTK"}
     found = ElementTree.fromstring(plot.picture(points))
@@ -111,12 +129,96 @@ def test_the_models_of_the_card_have_about_150_million_parameters():
     assert sizes[cuda.FACTORIZED] == pytest.approx(sizes[cuda.CONTROL], rel=0.01)
 
 
+class Instant(measured.Run):
+    """Runs nothing: every work takes a second, and the large product for ever. It keeps the works of the last time."""
+
+    def time(self, works, **_):
+        self.works = works
+        return Times({name: (1e12 if name.startswith("product 2048 x 2048") else 1.0,) for name in works})
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    """Groups at sizes that take no time."""
+    executor = TransformerConfig(num_heads=2)
+    gru, transformer = ({"token_dim": 4, "hidden_dim": 8, **more} for more in ({}, {"executor": executor}))
+    for name, sizes in {"GRU": gru, "TRANSFORMER": transformer}.items():
+        monkeypatch.setattr(subjects, name, sizes)
+        monkeypatch.setattr(subjects, f"{name}_VOCABULARY", 64)
+        monkeypatch.setattr(subjects, f"{name}_ROWS", 2)
+        monkeypatch.setattr(subjects, f"{name}_TARGETS", 16)
+    settings = {"GRU": (gru, 64, 2, 16), "transformer": (transformer, 64, 2, 16)}
+    monkeypatch.setattr(subjects, "SETTINGS", settings)
+    monkeypatch.setattr(decoding, "LARGE_READ", 2**14)
+    monkeypatch.setattr(benchmark_limits, "LARGEST_RESULT", 2**14)
+    return Instant(1, "wall", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("group", "sizes"), [(training_gru, "GRU"), (training_transformer, "TRANSFORMER")])
+def test_each_model_is_held_against_its_own_head_s_product(instant, monkeypatch, group, sizes):
+    monkeypatch.setattr(subjects, "llama", lambda model: model)
+    shares = {row.work.partition(":")[0]: row.figure.median for row in group.rows(instant) if "rate" in row.work}
+    for name in {"V1", "V2 dense", "V2 factorized", "mixture_of_softmaxes", "transformer_lm"} & set(shares):
+        model = subjects.make(name, getattr(subjects, sizes), 64, torch.device("cpu"))
+        large, own = benchmark_limits.products_of(model, 32)
+        assert {large.name, own.name} <= set(instant.works)
+        assert shares[name] == pytest.approx(32 * training_flops(model, 16) / own.flops)
+
+
+def test_evaluations_are_held_against_their_own_head_s_product(instant):
+    shares = {row.work: row.figure.median for row in evaluation.rows(instant) if "rate" in row.work}
+    assert len(shares) == 8
+    for executor, (sizes, *_) in subjects.SETTINGS.items():
+        for name in evaluation.PAIRS:
+            model = subjects.make(name, sizes, 64, torch.device("cpu"))
+            _, own = benchmark_limits.products_of(model, 32)
+            for kind, tokens, length in (("evaluation", 32, 16), ("scoring", evaluation.SCORED, evaluation.SCORED)):
+                flops = tokens * sum(count_costs(model, length).flops_per_token.values())
+                share = shares[f"{kind}, {executor}: {name}, of the matrix-product rate"]
+                assert share == pytest.approx(flops / own.flops)
+
+
+def test_decoding_says_of_every_row_how_it_decodes(instant, monkeypatch):
+    monkeypatch.setattr(decoding, "compiled", lambda model, form: model)
+    for name in ("llama", "llama_as_large_as"):
+        monkeypatch.setattr(subjects, name, lambda model: model)
+    titles = [row.work for row in decoding.rows(instant)]
+    assert len(set(titles)) == len(titles)
+    assert all("plain" in title or "compiled" in title for title in titles)
+    assert sum(f"compiled, fp32, {decoding.MANY} rows beside 1" in title for title in titles) == 5
+    assert sum(f"plain, {decoding.MANY} rows beside 1" in title for title in titles) == 5
+    assert all("not compiled" in title for title in titles if "generate" in title or title.startswith("Llama"))
+
+
+def test_prompts_of_different_lengths_have_as_many_ids_as_those_of_one():
+    assert sum(decoding.RAGGED) == sum(decoding.EVEN)
+    assert len(decoding.RAGGED) == len(decoding.EVEN) == decoding.MANY
+    assert len(set(decoding.RAGGED)) == decoding.MANY
+
+
 def test_without_a_card_the_group_refuses_in_one_line():
     run = measured.Run(1, "wall", torch.device("cpu"))
     with pytest.raises(
         SystemExit, match=r"^the group cuda needs a CUDA device, got cpu: name it where there is a card$"
     ):
         next(cuda.rows(run))
+
+
+def test_a_card_decodes_plain_and_compiled(monkeypatch):
+    monkeypatch.setattr(cuda, "VOCABULARY", 64)
+    monkeypatch.setattr(cuda, "CONFIGS", {name: V2Config(token_dim=4, hidden_dim=8) for name in cuda.CONFIGS})
+    monkeypatch.setattr(decoding, "LARGE_READ", 2**14)
+    monkeypatch.setattr(benchmark_limits, "LARGEST_RESULT", 2**14)
+    forms = []
+    monkeypatch.setattr(cuda, "compiled", lambda model, form: forms.append(form) or model)
+    monkeypatch.setattr(cuda, "ROWS", 2)
+    monkeypatch.setattr(cuda, "TARGETS", 16)
+    titles = [row.work for row in cuda.rows_of_models(Instant(1, "wall", torch.device("cpu")))]
+    assert forms == 3 * ["fp32", "bf16"]
+    for name in cuda.CONFIGS:
+        for how in ("plain", "compiled, fp32", "compiled, bf16"):
+            of_row = f"{name}, 1 row, {how}"
+            assert {f"{of_row}: of what memory allows", f"{of_row}: tokens a second"} <= set(titles)
 
 
 def group(**changes):
@@ -145,19 +247,67 @@ def test_a_group_takes_the_place_of_its_earlier_results(tmp_path):
     assert {name: each["date"] for name, each in found.items()} == {"limits": "2026-01-02", "memory": "2026-01-01"}
 
 
-def test_the_page_has_every_group_that_was_measured(tmp_path, monkeypatch):
+def test_the_page_has_every_group_that_was_measured_and_keeps_the_others(tmp_path, monkeypatch):
     page = tmp_path / "benchmarks.md"
-    page.write_text("before\n{}\nold\n{}\nafter\n".format(*writing.MARKS), encoding="utf-8")
+    old = "### limits\n\nold limits\n\n### data\n\nold data\n\n| a | b |\n\n### another\n\nold other"
+    page.write_text(f"before\n{writing.MARKS[0]}\n{old}\n{writing.MARKS[1]}\nafter\n", encoding="utf-8")
     monkeypatch.setattr(writing, "PAGE", page)
     found = {"groups": {"memory": group(), "limits": group()}}
     for _ in range(2):
         writing.fill_page(found, ["limits", "data", "memory"])
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- results")
-    assert text.endswith("<!-- end of results -->\nafter\n")
-    assert text.index("### limits") < text.index("### memory")
-    assert "old" not in text
-    assert "### data" not in text
+    headings = [line for line in text.splitlines() if line.startswith("### ")]
+    assert headings == ["### limits", "### data", "### memory", "### another"]
+    assert "old limits" not in text
+    assert "\n\n### data\n\nold data\n\n| a | b |\n\n### memory\n\n" in text
+    assert text.endswith("### another\n\nold other\n<!-- end of results -->\nafter\n")
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """The program, run with arguments."""
+    spec = importlib.util.spec_from_file_location("benchmarks_main", FOLDER / "__main__.py")
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    monkeypatch.setattr(program, "limit_threads", lambda count: None)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+        program.main()
+
+    run.program = program
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--rounds", "0"], "argument --rounds: must be a whole number >= 1, got 0"),
+        (["--rounds", "few"], "argument --rounds: must be a whole number >= 1, got few"),
+        (["--threads", "-1"], "argument --threads: must be a whole number >= 1, got -1"),
+        (["--device", "bogus"], "argument --device: invalid choice: 'bogus'"),
+        (["nothing"], "no group nothing; there are limits, "),
+    ],
+)
+def test_wrong_arguments_end_in_a_line(command, capsys, arguments, line):
+    with pytest.raises(SystemExit) as ended:
+        command(*arguments)
+    assert ended.value.code == 2
+    assert line in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the card is here")
+def test_a_card_that_is_not_there_ends_in_a_line(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command("limits", "--device", "cuda")
+    assert ended.value.code == 2
+    assert "device must be auto or one that torch finds here" in capsys.readouterr().err
+
+
+def test_the_recorded_command_has_the_device_that_was_used(command):
+    chosen = argparse.Namespace(rounds=3, threads=None, clock="wall", device="cpu")
+    assert command.program.command("limits", chosen) == "python .ci/benchmarks limits --rounds 3 --device cpu"
 
 
 def test_every_group_is_a_module_with_a_line_and_rows():

@@ -22,13 +22,14 @@ def tables() -> dict[str, str]:
     from apelr_model import DenseHeadConfig, build_model, count_costs
 
     sizes, copies, shards = [], [], []
-    for name, config, vocab_size, context in models():
+    for name, config, vocab_size, targets in models():
         with torch.device("meta"):
-            costs = count_costs(build_model(config, vocab_size), context)
-            dense = count_costs(build_model(replace(config, head=DenseHeadConfig()), vocab_size), context)
+            model = build_model(config, vocab_size)
+            dense = count_costs(build_model(replace(config, head=DenseHeadConfig()), vocab_size), targets)
+        costs = count_costs(model, targets)
         parts, count = costs.parameters, sum(costs.parameters.values())
         heads = [f"{found.parameters['head'] / 1e6:,.0f}" for found in (costs, dense)]
-        flops = training_flops(costs)
+        flops = training_flops(model, targets)
         executor, planner = (f"{parts[part] / 1e6:,.1f}" for part in ("executor", "planner"))
         sizes.append([name, f"{count / 1e6:,.0f}", executor, planner, *heads, f"{flops / 1e9:.2f}"])
         sent = [ring_bytes(count, processes) for processes in PROCESSES]
@@ -45,7 +46,7 @@ def tables() -> dict[str, str]:
 
 
 def models():
-    """Name, model config, vocabulary and context: the shipped ones, and one ten times the largest."""
+    """Name, model config, vocabulary and targets of a row: the shipped ones, and one ten times the largest."""
     from apelr_cli.config_reader import load_run_config
 
     for size in ("65m", "270m", "1b"):

@@ -1,7 +1,8 @@
 """What docs/benchmarks.md holds: nox -s bench -- NAME…, or python .ci/benchmarks NAME….
 
 Results go into runs/benchmarks.json, each group in place of its earlier ones; with --docs the tables of
-docs/benchmarks.md are made from that file. Stop other programs first, or measure with one thread and --clock processor.
+docs/benchmarks.md are made from that file, and those of groups that it has not are left alone. Stop other programs
+first, or measure with one thread and --clock processor.
 """
 
 import argparse
@@ -24,10 +25,10 @@ def main() -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"groups, all but cuda if none is named: {', '.join(GROUPS)}"
     )
-    parser.add_argument("--rounds", type=int, default=7, help="rounds that are counted (default: 7)")
-    parser.add_argument("--threads", type=int, help="threads of every library (default: one a core)")
+    parser.add_argument("--rounds", type=positive, default=7, help="rounds that are counted (default: 7)")
+    parser.add_argument("--threads", type=positive, help="threads of every library (default: one a core)")
     parser.add_argument("--clock", choices=["wall", "processor"], default="wall", help="time that counts (wall)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="default: auto")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks.json"), help="file of the results")
     parser.add_argument("--docs", action="store_true", help="put all results of the file into docs/benchmarks.md")
     parser.add_argument("--only-docs", action="store_true", help="the same, and measure nothing")
@@ -37,12 +38,25 @@ def main() -> None:
         parser.error(f"no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit_threads(chosen.threads or cores)
+    from apelr_cli.device import resolve_device
+
+    try:
+        chosen.device = resolve_device(chosen.device).type
+    except ValueError as error:
+        parser.error(str(error))
     for name in [] if chosen.only_docs else chosen.names or [name for name in GROUPS if name != "cuda"]:
         measure(name, chosen)
     if chosen.docs or chosen.only_docs:
         import writing
 
         writing.fill_page(writing.read(chosen.out), GROUPS)
+
+
+def positive(text: str) -> int:
+    """The value of an option that counts."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text}")
+    return int(text)
 
 
 def limit_threads(count: int) -> None:
@@ -57,14 +71,14 @@ def limit_threads(count: int) -> None:
 
 def measure(name: str, chosen: argparse.Namespace) -> None:
     """Measure one group, keep its results and print its table."""
+    import torch
     import writing
     from measured import Run
 
-    from apelr_cli.device import resolve_device
     from apelr_cli.machine import describe_machine
 
     group = importlib.import_module(name)
-    run = Run(chosen.rounds, chosen.clock, resolve_device(chosen.device))
+    run = Run(chosen.rounds, chosen.clock, torch.device(chosen.device))
     started = time.monotonic()
     rows = []
     for row in group.rows(run):
@@ -89,7 +103,7 @@ def measure(name: str, chosen: argparse.Namespace) -> None:
 
 def command(name: str, chosen: argparse.Namespace) -> str:
     """What measures the group again."""
-    options = [f"--rounds {chosen.rounds}"]
+    options = [f"--rounds {chosen.rounds}", f"--device {chosen.device}"]
     options += [f"--threads {chosen.threads}"] if chosen.threads else []
     options += [f"--clock {chosen.clock}"] if chosen.clock != "wall" else []
     return " ".join(["python .ci/benchmarks", name, *options])

@@ -1,22 +1,27 @@
 """decoding: one row, plain and compiled, against what memory allows, many rows, and generate of transformers"""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import subjects
 import torch
-from measured import Row, Run, at_least, at_most
+from measured import Row, Run, Target, at_least, at_most
 
 from apelr_cli.benchmark_costs import decoding_bytes
-from apelr_cli.benchmark_limits import LARGE_READ, MemoryRead
+from apelr_cli.benchmark_limits import LARGE_READ, MemoryRead, memory_reads
 from apelr_cli.benchmark_timing import Times, Work
 from apelr_cli.benchmark_works import decoding
+from apelr_model import PlannerLM
 
-TOKENS, MANY, PROMPT = 16, 32, 128
+TOKENS, MANY = 16, 32
+EVEN = [64] * MANY
+RAGGED = [2 + 4 * row for row in range(MANY)]
+"""Ids of each prompt: of one length, and of many; the same number in all."""
 TARGETED = "V2 dense"
 FORMS = ("fp32", "bf16", "int8")
 """What the weights are kept in, in compiled steps of one row."""
+CONTROL = "generate of transformers (not compiled, as many parameters)"
 
 
 def rows(run: Run) -> Iterator[Row]:
@@ -37,47 +42,63 @@ def rows(run: Run) -> Iterator[Row]:
 
 def own_rows(run: Run, models: dict[str, Any], equal: dict[str, Any]) -> Iterator[Row]:
     """Each model's rows; `equal` are Llamas with as many parameters."""
+    kept = {name: {form: compiled(model, form) for form in FORMS} for name, model in models.items()}
+    decoded = OneRow(run.device, TOKENS, at_least(0.7))
     works: dict[str, Work] = {}
-    reads: dict[Any, list[MemoryRead]] = {}
     for name, model in models.items():
-        reads[name] = [MemoryRead(size, device=run.device) for size in (LARGE_READ, decoding_bytes(model))]
-        works |= {read.name: read for read in reads[name]}
-        works[f"{name}, 1 row"] = decoding(model, 1, TOKENS)
-        works[f"{name}, {MANY} rows"] = decoding(model, MANY, TOKENS)
+        decoded.add(f"{name}, 1 row, plain", model)
+        works[f"{name}, {MANY} rows, plain"] = decoding(model, MANY, TOKENS)
+        works[f"{name}, {MANY} rows, compiled, fp32"] = decoding(kept[name]["fp32"], MANY, TOKENS)
         if name.startswith(TARGETED):
-            works[f"{name}, prompts"] = decoding(model, MANY, TOKENS, prompts=[[1] * PROMPT] * MANY)
-            ragged = [[1] * (1 + (PROMPT - 1) * row // (MANY - 1)) for row in range(MANY)]
-            works[f"{name}, ragged prompts"] = decoding(model, MANY, TOKENS, prompts=ragged)
-        for form in FORMS:
-            kept = compiled(model, form)
-            reads[name, form] = [MemoryRead(size, device=run.device) for size in (LARGE_READ, decoding_bytes(kept))]
-            works |= {read.name: read for read in reads[name, form]}
-            works[f"{name}, 1 row, compiled, {form}"] = decoding(kept, 1, TOKENS)
+            for kind, lengths in {"prompts": EVEN, "ragged prompts": RAGGED}.items():
+                prompts = [[1] * length for length in lengths]
+                works[f"{name}, {kind}"] = decoding(model, MANY, TOKENS, prompts=prompts)
+        for form, copied in kept[name].items():
+            decoded.add(f"{name}, 1 row, compiled, {form}", copied)
     for name, model in equal.items():
         works[f"Llama like {name}, 1 row"] = llama_generate(model, 1)
         works[f"Llama like {name}, {MANY} rows"] = llama_generate(model, MANY)
-    times = run.time(works)
-    for name, model in models.items():
-        one, many = f"{name}, 1 row", f"{name}, {MANY} rows"
-        limits = {read.name: read.bytes for read in reads[name]}
-        share = times.share_of_rate(one, TOKENS * decoding_bytes(model), limits)
-        yield Row(f"{one}: of what memory allows", share, "%", at_least(0.7))
-        yield Row(f"{one}: tokens a second", times.rate(one, TOKENS), "/s")
+    times = run.time({**decoded.works, **works})
+    for name in models:
+        one, many = f"{name}, 1 row, plain", f"{name}, {MANY} rows, plain"
+        yield from decoded.rows(times, one)
         yield Row(f"{many}: tokens a second", times.rate(many, TOKENS * MANY), "/s")
-        yield Row(f"{many} beside 1: tokens a second", times.scaled(one, many, MANY), "x", at_least(8))
+        title = f"{name}, plain, {MANY} rows beside 1: tokens a second"
+        yield Row(title, times.scaled(one, many, MANY), "x", at_least(8))
         if name.startswith(TARGETED):
-            title = f"{name}, {MANY} prompts of 1 to {PROMPT} ids beside {PROMPT} ids each"
-            uneven = times.ratio(f"{name}, ragged prompts", f"{name}, prompts")
-            yield Row(title, uneven, "x", at_most(1.05))
-        yield from compiled_rows(times, name, reads, f"Llama like {name}, 1 row" if name in equal else None)
-    for name in equal:
-        for count, target in ((1, at_least(3)), (MANY, None)):
-            rows_of = "1 row" if count == 1 else f"{count} rows"
-            ratio = times.ratio(f"Llama like {name}, {rows_of}", f"{name}, {rows_of}")
-            title = f"{name}, {rows_of}, beside generate of transformers (as many parameters): times as fast"
-            yield Row(title, ratio, "x", target)
-            rate = times.rate(f"Llama like {name}, {rows_of}", TOKENS * count)
-            yield Row(f"Llama like {name}, {rows_of}: tokens a second", rate, "/s")
+            title = f"{name}, plain, {MANY} prompts of {min(RAGGED)} to {max(RAGGED)} ids beside {EVEN[0]} ids each"
+            yield Row(title, times.ratio(f"{name}, ragged prompts", f"{name}, prompts"), "x", at_most(1.05))
+        yield from compiled_rows(times, decoded, name, FORMS, f"Llama like {name}, 1 row" if name in equal else None)
+        one, many = f"{name}, 1 row, compiled, fp32", f"{name}, {MANY} rows, compiled, fp32"
+        title = f"{name}, compiled, fp32, {MANY} rows beside 1: tokens a second"
+        yield Row(title, times.scaled(one, many, MANY))
+    yield from llama_rows(times, list(equal))
+
+
+class OneRow:
+    """Decoding of one row by several models, each beside what memory allows."""
+
+    def __init__(self, device: torch.device, tokens: int, target: Target) -> None:
+        """Each call draws `tokens` tokens; `target` is for the shares of what memory allows."""
+        self.tokens, self.target = tokens, target
+        self.large = memory_reads(LARGE_READ, device=device)
+        self.works: dict[str, Work] = {read.name: read for read in self.large}
+        self._bytes: dict[str, int] = {}
+        self._limits: dict[str, list[MemoryRead]] = {}
+
+    def add(self, name: str, model: PlannerLM) -> None:
+        """A model, and reads of as many bytes as it has."""
+        self._bytes[name] = decoding_bytes(model)
+        self._limits[name] = [*self.large, *memory_reads(self._bytes[name], device=model.device)]
+        self.works |= {read.name: read for read in self._limits[name]}
+        self.works[name] = decoding(model, 1, self.tokens)
+
+    def rows(self, times: Times, name: str) -> Iterator[Row]:
+        """Its share of the fastest read in each round, and its speed."""
+        limits = {read.name: read.bytes for read in self._limits[name]}
+        share = times.share_of_rate(name, self.tokens * self._bytes[name], limits)
+        yield Row(f"{name}: of what memory allows", share, "%", self.target)
+        yield Row(f"{name}: tokens a second", times.rate(name, self.tokens), "/s")
 
 
 def compiled(model: Any, form: str) -> Any:
@@ -89,21 +110,27 @@ def compiled(model: Any, form: str) -> Any:
     return copied
 
 
-def compiled_rows(times: Times, name: str, reads: dict[Any, Any], llama: str | None) -> Iterator[Row]:
+def compiled_rows(
+    times: Times, decoded: OneRow, name: str, forms: Sequence[str], llama: str | None = None
+) -> Iterator[Row]:
     """Compiled steps of a model, in every form of its weights, beside its plain ones and beside a Llama's."""
-    one = f"{name}, 1 row"
-    for form in FORMS:
-        title = f"{one}, compiled, {form}"
-        limits = {read.name: read.bytes for read in reads[name, form]}
-        own = limits[reads[name, form][1].name]
-        yield Row(
-            f"{title}: of what memory allows", times.share_of_rate(title, TOKENS * own, limits), "%", at_least(0.7)
-        )
-        yield Row(f"{title}: tokens a second", times.rate(title, TOKENS), "/s")
-        yield Row(f"{title}: times as fast as plain steps", times.ratio(one, title))
+    for form in forms:
+        title = f"{name}, 1 row, compiled, {form}"
+        yield from decoded.rows(times, title)
+        yield Row(f"{title}: times as fast as plain steps", times.ratio(f"{name}, 1 row, plain", title))
         if llama is not None:
-            beside = f"{title}, beside generate of transformers (as many parameters): times as fast"
-            yield Row(beside, times.ratio(llama, title), "x", at_least(3))
+            yield Row(f"{title}, beside {CONTROL}: times as fast", times.ratio(llama, title), "x", at_least(3))
+
+
+def llama_rows(times: Times, names: Sequence[str]) -> Iterator[Row]:
+    """Plain steps of models beside `generate` of the Llamas that are as large."""
+    for name in names:
+        for count, target in ((1, at_least(3)), (MANY, None)):
+            rows_of = "1 row" if count == 1 else f"{count} rows"
+            ratio = times.ratio(f"Llama like {name}, {rows_of}", f"{name}, {rows_of}, plain")
+            yield Row(f"{name}, {rows_of}, plain, beside {CONTROL}: times as fast", ratio, "x", target)
+            rate = times.rate(f"Llama like {name}, {rows_of}", TOKENS * count)
+            yield Row(f"Llama like {name}, {rows_of}, not compiled: tokens a second", rate, "/s")
 
 
 def llama_generate(model: Any, count: int) -> Work:

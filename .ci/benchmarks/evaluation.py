@@ -26,15 +26,16 @@ def rows(run: Run) -> Iterator[Row]:
             f"scoring, {executor}: {name}": (lambda model=model, ids=ids: score(model, ids))
             for name, model in models.items()
         }
-        products = products_of(models["V2 dense"], count * targets)
-        limits = {product.name: product.flops for product in products}
-        times = run.time({**works, **{product.name: product for product in products}})
-        for kind, tokens, context in (("evaluation", count * targets, targets), ("scoring", SCORED, SCORED)):
+        products = {own: products_of(models[own], count * targets) for own in PAIRS}
+        works |= {product.name: product for own in products.values() for product in own}
+        times = run.time(works)
+        for kind, tokens, length in (("evaluation", count * targets, targets), ("scoring", SCORED, SCORED)):
             for own, other in PAIRS.items():
                 title = f"{kind}, {executor}: {own}"
                 yield Row(
                     f"{title} beside {other}", times.ratio(title, f"{kind}, {executor}: {other}"), "x", at_most(1.2)
                 )
                 yield Row(f"{title}, targets a second", times.rate(title, tokens), "/s")
-                flops = tokens * sum(count_costs(models[own], context).flops_per_token.values())
+                limits = {product.name: product.flops for product in products[own]}
+                flops = tokens * sum(count_costs(models[own], length).flops_per_token.values())
                 yield Row(f"{title}, of the matrix-product rate", times.share_of_rate(title, flops, limits), "%")

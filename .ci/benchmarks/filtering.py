@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from measured import Row, Run, Target, at_most
 
-from apelr_cli.benchmark_limits import LARGE_READ, MemoryRead
+from apelr_cli.benchmark_limits import LARGE_READ, memory_reads
 from apelr_cli.benchmark_timing import Work
 from apelr_model import ChunkRule, filter_sequence
 
@@ -42,14 +42,15 @@ def rows(run: Run) -> Iterator[Row]:
         for length in case.bounds:
             own = own_works(log_probs, initial, transition, length)
             works |= {f"{size}: chunks of {length}, {kind}": work for kind, work in own.items()}
-        read = MemoryRead(LARGE_READ, device=run.device)
-        times = run.time({**works, read.name: read})
+        reads = memory_reads(LARGE_READ, device=run.device)
+        times = run.time({**works, **{read.name: read for read in reads}})
+        limits = {read.name: read.bytes for read in reads}
         for length, target in case.bounds.items():
             for kind in ("forward", "forward and backward"):
                 ours = f"{size}: chunks of {length}, {kind}"
                 yield Row(f"{ours}: beside dynamax", times.ratio(ours, f"{size}: dynamax, {kind}"), "x", target)
             ours = f"{size}: chunks of {length}, forward"
-            share = times.share_of_rate(ours, filtered_bytes(case), {read.name: read.bytes})
+            share = times.share_of_rate(ours, filtered_bytes(case), limits)
             yield Row(f"{ours}: of what memory allows", share, "%")
         for name in works:
             yield Row(name, times.each(name), "ms")

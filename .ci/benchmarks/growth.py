@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 from filtering import Case, inputs, own_works
 from measured import Row, Run, Target, at_most, single
-from memory import Peak, in_process, measure
 
 from apelr_cli.benchmark_timing import Work, figure_of
 from apelr_cli.benchmark_works import random_batch, training_steps
-from apelr_model import OptimConfig, PlannerLM, V2Config, V2LossWeights, build_model
+from apelr_cli.live_memory import LiveMemory
+from apelr_model import OptimConfig, PlannerLM, Trainer, V2Config, V2LossWeights, build_model
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,11 @@ class Sizes:
 
 GROWING = {"B": (4, 8, 16, 32), "T": (128, 256, 512, 1024), "K": (4, 8, 16, 32), "V": (512, 1024, 2048, 4096)}
 GROWING |= {"L": (2, 8, 32, 128)}
-LINEAR = 1.1
-FILTERED = {"T": (512, 1024, 2048, 4096), "K": (16, 32, 64, 128), "L": (1, 4, 16, 64)}
-MEMORY = {"B": (8, 16, 32), "T": (256, 512, 1024), "K": (8, 16, 32), "V": (1024, 2048, 4096)}
+LINEAR, QUADRATIC = 1.1, 2.1
+FILTERED = {"T": (512, 1024, 2048, 4096), "K": (128, 256, 512, 1024), "L": (1, 4, 16, 64)}
+FILTERED_SIZES = {"T": {"K": 16, "L": 16}, "K": {"T": 32, "L": 1}, "L": {"T": 512, "K": 16}}
+"""The other sizes. With many states and a boundary at every target the products with K x K take most of the time."""
+MEMORY = {"B": (8, 16, 32), "T": (256, 512, 1024), "K": (8, 16, 32, 64), "V": (1024, 2048, 4096), "L": (2, 8, 32, 128)}
 
 
 def rows(run: Run) -> Iterator[Row]:
@@ -44,26 +46,35 @@ def rows(run: Run) -> Iterator[Row]:
     for axis, values in FILTERED.items():
         works = {}
         for value in values:
-            sizes = {"T": 512, "K": 16, "L": 16, axis: value}
+            sizes = {**FILTERED_SIZES[axis], axis: value}
             tensors = inputs(Case(8, sizes["T"], sizes["K"], {}), run.device)
             works[f"filter, {axis} {value}"] = own_works(*tensors, sizes["L"])["forward and backward"]
-        bound = {"T": LINEAR, "K": 2.0}.get(axis)
-        yield row(run, "filter", axis, values, works, None if bound is None else at_most(bound))
+        bound = {"T": LINEAR, "K": QUADRATIC}.get(axis)
+        target = None if bound is None else at_most(bound)
+        others = ", ".join(f"{name} {size}" for name, size in FILTERED_SIZES[axis].items())
+        yield row(run, "filter", axis, values, works, target, f" with {others}")
     for axis, values in MEMORY.items():
-        peaks = [in_process(peak, asdict(replace(Sizes(), **{axis: value}))) for value in values]
-        held = [found.step - found.gradients for found in peaks]
+        held = [live_bytes(replace(Sizes(), **{axis: value})) for value in values]
         run.points[f"memory, {axis}"] = [list(point) for point in zip(values, held, strict=True)]
-        title = f"memory of a step on a CPU, gradients aside, against {axis} = {listed(values)}: exponent"
+        title = f"memory of a step's live tensors, gradients in, against {axis} = {listed(values)}: exponent"
         yield Row(title, single(slope(values, held)), "")
 
 
-def row(run: Run, kind: str, axis: str, values: Sequence[int], works: dict[str, Work], target: Target | None) -> Row:
+def row(
+    run: Run,
+    kind: str,
+    axis: str,
+    values: Sequence[int],
+    works: dict[str, Work],
+    target: Target | None,
+    others: str = "",
+) -> Row:
     """The exponents of each round; the points are kept for the plot."""
     times = run.time(works)
     seconds = [times.seconds[f"{kind}, {axis} {value}"] for value in values]
     run.points[f"{kind}, {axis}"] = [[value, times.each(f"{kind}, {axis} {value}").median] for value in values]
     found = figure_of([slope(values, of_round) for of_round in zip(*seconds, strict=True)])
-    return Row(f"time of a {kind} against {axis} = {listed(values)}: exponent", found, "", target)
+    return Row(f"time of a {kind}{others} against {axis} = {listed(values)}: exponent", found, "", target)
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
@@ -90,9 +101,13 @@ def step_of(model: PlannerLM, sizes: Sizes) -> Work:
     return training_steps(model, OptimConfig(), V2LossWeights(), random_batch(model, sizes.B, sizes.T))
 
 
-def peak(sizes: dict[str, int]) -> Peak:
-    """Memory of a second step."""
-    model = model_of(Sizes(**sizes))
-    step = step_of(model, Sizes(**sizes))
-    step()
-    return measure(step, model, "cpu")
+def live_bytes(sizes: Sizes) -> int:
+    """The most that tensors take at once in a second step, gradients in, parameters and optimizer left out."""
+    model = model_of(sizes)
+    trainer, batch = Trainer(model, OptimConfig(), V2LossWeights()), random_batch(model, sizes.B, sizes.T)
+    trainer.train_step(batch)
+    trainer.optimizer.zero_grad(set_to_none=True)
+    moments = [each for state in trainer.optimizer.state.values() for each in state.values()]
+    with LiveMemory([*model.parameters(), *model.buffers(), *moments]) as live:
+        trainer.train_step(batch)
+    return live.peak

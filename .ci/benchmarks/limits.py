@@ -6,7 +6,7 @@ import subjects
 import torch
 from measured import Row, Run
 
-from apelr_cli.benchmark_limits import LARGE_READ, MatrixProduct, MemoryRead
+from apelr_cli.benchmark_limits import LARGE_READ, MatrixProduct, memory_reads
 
 PRODUCTS = {
     "large": (2048, 2048, 2048),
@@ -28,10 +28,11 @@ def rows(run: Run) -> Iterator[Row]:
         for name, product in products.items():
             title = f"product {product.name.removeprefix('product ')} ({name})"
             yield Row(title, times.rate(f"{name}, {dtype}", product.flops), "GFLOP/s")
-    reads = [MemoryRead(size, device=run.device) for size in (LARGE_READ, SMALL_READ)]
+    reads = [read for size in (LARGE_READ, SMALL_READ) for read in memory_reads(size, device=run.device)]
     large = torch.ones(LARGE_READ // 4, device=run.device)
     into = torch.empty_like(large)
     times = run.time({**{read.name: read for read in reads}, "copy": lambda: into.copy_(large)})
     for read in reads:
-        yield Row(read.name, times.rate(read.name, read.bytes), "GB/s")
+        way = "a matrix times a vector" if read.way == "product" else "the sum of a matrix"
+        yield Row(f"read {read.bytes / 2**20:.0f} MiB: {way}", times.rate(read.name, read.bytes), "GB/s")
     yield Row(f"copy {LARGE_READ / 2**20:.0f} MiB, read and written", times.rate("copy", 2 * LARGE_READ), "GB/s")

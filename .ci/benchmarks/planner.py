@@ -10,7 +10,7 @@ from apelr_cli.benchmark_subject import subject_of_config
 from apelr_cli.benchmark_timing import Work
 from apelr_cli.benchmark_works import decoding, evaluation, planner_part, random_batch, training_steps
 from apelr_cli.shipped import find_config
-from apelr_model import planner_diagnostics
+from apelr_model import OptimConfig, planner_diagnostics
 
 QUICKSTARTS = ("quickstart", "v2_quickstart")
 TOKENS, AHEAD = 32, 8
@@ -22,13 +22,13 @@ def rows(run: Run) -> Iterator[Row]:
     for name in ("V1", "V2 dense"):
         model = subjects.make(name, subjects.GRU, subjects.GRU_VOCABULARY, run.device)
         batch = random_batch(model, subjects.GRU_ROWS, subjects.GRU_TARGETS)
-        works |= pair(f"{name}, GRU 2 x 512", planner_part(model, batch), subjects.steps(model, batch))
+        works |= pair(f"{name}, GRU 2 x 512", planner_part(model, OptimConfig(), batch), subjects.steps(model, batch))
         limits[f"{name}, GRU 2 x 512"] = 0.03
     for name in QUICKSTARTS:
         subject = subject_of_config(find_config(name), [], run.device.type)
         batch = random_batch(subject.model, subject.train.rows_per_step, subject.train.seq_len)
         step = training_steps(subject.model, subject.train, subject.train.weights, batch)
-        works |= pair(name, planner_part(subject.model, batch), step)
+        works |= pair(name, planner_part(subject.model, subject.train, batch), step)
         limits[name] = 0.08
     times = run.time(works)
     for name, bound in limits.items():

@@ -11,7 +11,6 @@ from apelr_cli.benchmark_costs import training_flops
 from apelr_cli.benchmark_limits import products_of
 from apelr_cli.benchmark_works import random_batch
 from apelr_cli.machine import describe_machine
-from apelr_model import count_costs
 
 NAMES = ("V2 dense", "V2 factorized", "mixture_of_softmaxes", "transformer_lm")
 BF16 = "V2 dense, bf16"
@@ -23,10 +22,10 @@ def rows(run: Run) -> Iterator[Row]:
     models = {name: subjects.make(name, sizes, vocabulary, run.device) for name in NAMES}
     batch = random_batch(models["V2 dense"], subjects.TRANSFORMER_ROWS, targets)
     tokens = int(batch.lengths.sum())
-    flops = {name: tokens * training_flops(count_costs(model, targets)) for name, model in models.items()}
-    products = products_of(models["V2 dense"], tokens)
+    flops = {name: tokens * training_flops(model, targets) for name, model in models.items()}
+    products = {name: products_of(model, tokens) for name, model in models.items()}
     other = subjects.llama(models["V2 dense"])
-    works = {product.name: product for product in products}
+    works = {product.name: product for own in products.values() for product in own}
     works |= {name: subjects.steps(model, batch) for name, model in models.items()}
     works["Llama"] = subjects.optimizer_steps(other, lambda: llama_loss(other, batch.inputs, batch.targets))
     flags = describe_machine(run.device)["flags"] or ["bf16"]
@@ -35,8 +34,8 @@ def rows(run: Run) -> Iterator[Row]:
         works |= {product.name: product for product in low}
         works[BF16] = subjects.steps(subjects.make("V2 dense", sizes, vocabulary, run.device), batch, precision="bf16")
     times = run.time(works)
-    limits = {product.name: product.flops for product in products}
     for name in NAMES:
+        limits = {product.name: product.flops for product in products[name]}
         target = at_least(0.7) if name == "V2 dense" else None
         yield Row(f"{name}: of the matrix-product rate", times.share_of_rate(name, flops[name], limits), "%", target)
         yield Row(f"{name}: targets a second", times.rate(name, tokens), "/s")

@@ -60,21 +60,18 @@ def line(row: dict[str, Any]) -> str:
     return f"| {row['work']} | {median} {unit}{spread} | {target} | {met} |".replace("  ", " ")
 
 
-def tables(found: dict[str, Any], order: list[str]) -> str:
-    """Every group that was measured, in the order of the names."""
-    return "\n\n".join(section(name, found["groups"][name]) for name in order if name in found["groups"])
-
-
 def fill_page(found: dict[str, Any], order: list[str]) -> None:
-    """Put the tables between the marks of docs/benchmarks.md."""
+    """Put the tables between the marks of docs/benchmarks.md, in the order of the names.
+
+    Sections of groups that were not measured stay as they are.
+    """
     start, end = MARKS
-    text = PAGE.read_text(encoding="utf-8")
-    filled = re.sub(
-        f"{re.escape(start)}.*?{re.escape(end)}",
-        lambda _: f"{start}\n{tables(found, order)}\n{end}",
-        text,
-        flags=re.DOTALL,
-    )
-    PAGE.write_text(filled, encoding="utf-8", newline="\n")
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(start)
+    old, _, after = rest.partition(end)
+    sections = {each.partition("\n")[0]: f"### {each.strip()}" for each in re.split("(?m)^### ", old)[1:]}
+    sections |= {name: section(name, group) for name, group in found["groups"].items() if name in order}
+    names = sorted(sections, key=lambda name: order.index(name) if name in order else len(order))
+    tables = "\n\n".join(sections[name] for name in names)
+    PAGE.write_text(f"{before}{start}\n{tables}\n{end}{after}", encoding="utf-8", newline="\n")
     if "growth" in found["groups"]:
         plot.PICTURE.write_text(plot.picture(found["groups"]["growth"]["points"]), encoding="utf-8", newline="\n")

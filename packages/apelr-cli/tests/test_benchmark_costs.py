@@ -4,9 +4,10 @@ import torch
 from apelr_cli.benchmark_costs import decoding_bytes, training_flops
 from apelr_model import (
     FactorizedHeadConfig,
-    ModelCosts,
+    MixtureOfSoftmaxesConfig,
     TransformerConfig,
     TransformerLMConfig,
+    V1Config,
     V2Config,
     build_model,
     count_costs,
@@ -15,15 +16,26 @@ from apelr_model import (
 V, D, E, K = 30, 8, 6, 3
 
 
-def test_a_step_is_three_forward_passes_and_the_head_once_more():
-    costs = ModelCosts({}, {"executor": 100.0, "planner": 1.0, "head": 10.0})
-    assert training_flops(costs) == 3 * 111 + 10
+@pytest.mark.parametrize(
+    ("config", "heads"),
+    [
+        (V1Config, 4),
+        (V2Config, 4),
+        (lambda **sizes: V2Config(num_plan_states=1, **sizes), 3),
+        (MixtureOfSoftmaxesConfig, 3),
+        (TransformerLMConfig, 3),
+    ],
+)
+def test_a_step_is_three_forward_passes_and_with_beliefs_the_head_once_more(config, heads):
+    model = build_model(config(token_dim=E, hidden_dim=D), V)
+    flops = count_costs(model, 16).flops_per_token
+    assert training_flops(model, 16) == 3 * (flops["executor"] + flops["planner"]) + heads * flops["head"]
 
 
 def test_a_gru_with_experts_by_the_formulas_of_the_page():
     model = build_model(V2Config(num_plan_states=K, chunk_size=4, token_dim=E, hidden_dim=D), V)
     forward = 6 * D * (E + D) + 2 * K * V * D + 2 * (K * K + K * D) / 4
-    assert training_flops(count_costs(model, 16)) == pytest.approx(3 * forward + 2 * K * V * D)
+    assert training_flops(model, 16) == pytest.approx(3 * forward + 2 * K * V * D)
     assert decoding_bytes(model) == 4 * (3 * D * (E + D) + 6 * D + K * V * D + K * V)
 
 

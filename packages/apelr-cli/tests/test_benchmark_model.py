@@ -3,12 +3,13 @@ import json
 import pytest
 import torch
 
+from apelr_cli import benchmark_model as benchmark_model_module
 from apelr_cli.benchmark_costs import decoding_bytes, training_flops
 from apelr_cli.benchmark_model import DECODED, MANY_ROWS, benchmark_model
 from apelr_cli.benchmark_page import bench_page
 from apelr_cli.benchmark_timing import Times
 from apelr_cli.train_config import ControlTrainConfig, V2TrainConfig
-from apelr_model import TransformerLMConfig, V2Config, build_model, count_costs
+from apelr_model import PlannerLM, TransformerLMConfig, V2Config, build_model, count_costs
 
 SIZES = {"token_dim": 6, "hidden_dim": 8}
 ALWAYS = {
@@ -36,7 +37,7 @@ class Timer:
     def __call__(self, works, **settings):
         self.settings = settings
         for name, work in works.items():
-            if not name.startswith(("product 2048", "read 512")):
+            if not name.startswith(("product 2048", "read 536870912")):
                 work()
         return Times({name: (self.known.get(name.partition(" ")[0], 1.0),) * settings["rounds"] for name in works})
 
@@ -61,7 +62,7 @@ def test_figures_are_amounts_over_times(model):
     assert figures["planner_share_of_training"] == 0.05
     assert figures["matrix_product_flops_per_second"] == 2 * 2048**3 / 0.25
     assert figures["memory_bytes_per_second"] == 2**29 / 0.5
-    flops = 30 * training_flops(count_costs(model, 10))
+    flops = 30 * training_flops(model, 10)
     assert figures["training_share_of_matrix_product_rate"] == pytest.approx(flops / 2.0 / (2 * 2048**3 / 0.25))
     flops = 30 * sum(count_costs(model, 10).flops_per_token.values())
     assert figures["evaluation_share_of_matrix_product_rate"] == pytest.approx(flops / 4.0 / (2 * 2048**3 / 0.25))
@@ -72,6 +73,47 @@ def test_figures_are_amounts_over_times(model):
     assert figures["batch_decoding_ratio"] == MANY_ROWS
     assert timer.settings["rounds"] == 2
     assert timer.settings["device"] == model.device
+
+
+@pytest.mark.parametrize("faster", ["product", "sum"])
+def test_memory_s_limit_is_the_faster_way_to_read(model, faster):
+    def timer(works, **settings):
+        assert sum(name.startswith(f"read {2**29} ") for name in works) == 2
+        return Times({name: (0.5 if name == f"read {2**29} bytes, {faster}" else 1.0,) for name in works})
+
+    figures = benchmark_model(model, TRAIN, rounds=1, timer=timer).figures
+    assert figures["memory_bytes_per_second"].median == 2**29 / 0.5
+    share = figures["decoding_share_of_bandwidth_bound"].median
+    assert share == pytest.approx(DECODED * decoding_bytes(model) / (2**29 / 0.5))
+
+
+def test_decoding_alone_is_compiled_with_weights_in_fewer_bits(device, monkeypatch):
+    model = build_model(V2Config(num_plan_states=3, chunk_size=4, **SIZES), 200).to(device)  # small ones stay float32
+    compiled, drawn = [], []
+    monkeypatch.setattr(PlannerLM, "compile_decoding", lambda each: compiled.append(each))
+    monkeypatch.setattr(benchmark_model_module, "decoding", lambda each, *_: drawn.append(each) or (lambda: None))
+    plain = benchmark_model(model, TRAIN, rounds=1, timer=Timer())
+    assert drawn == [model, model]
+    assert (compiled, plain.about["compile"], plain.about["weights"]) == ([], False, "fp32")
+    found = benchmark_model(model, TRAIN, rounds=1, compiled=True, weights="int8", timer=Timer())
+    (kept,) = compiled
+    assert drawn[2:] == [kept, kept]
+    assert (kept.weight_form, model.weight_form) == ("int8", None)
+    assert (found.about["compile"], found.about["weights"]) == (True, "int8")
+    assert found.about["decoding_bytes_per_token"] == decoding_bytes(kept) < decoding_bytes(model)
+    assert "\ndecoding, compiled, int8 weights\n" in bench_page(found)
+    assert "\ndecoding\n" in bench_page(plain)
+
+
+def test_steps_and_the_planner_s_part_go_on_after_those_of_the_checkpoint(model, monkeypatch):
+    seen = []
+    for name in ("training_steps", "planner_part"):
+        real = getattr(benchmark_model_module, name)
+        monkeypatch.setattr(
+            benchmark_model_module, name, lambda *given, real=real, **more: seen.append(more) or real(*given, **more)
+        )
+    benchmark_model(model, TRAIN, rounds=1, step=7, timer=Timer())
+    assert seen == [{"step": 7}, {}, {"step": 7}]
 
 
 def test_the_object_as_json(model, device):

@@ -31,9 +31,10 @@ def test_the_config_s_device_counts_unless_another_is_named(write_config):
 
 def test_a_checkpoint_is_measured_as_its_run_was_trained(make_checkpoint, device):
     run = to_plain(RunConfig(model=V2, train=V2TrainConfig(seq_len=11, batch_size=5)))
-    folder = make_checkpoint(config=V2, changes={"run_config": run})
+    folder = make_checkpoint(config=V2, changes={"run_config": run, "step": 40})
     found = subject_of_checkpoint(folder, ["train.precision=bf16"], device, say=print)
     assert found.model.config == V2
+    assert found.step == 40
     assert (found.train.seq_len, found.train.batch_size, found.train.precision) == (11, 5, "bf16")
 
 

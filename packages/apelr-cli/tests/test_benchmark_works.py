@@ -61,7 +61,7 @@ def test_the_planner_s_part_reads_and_differentiates_the_same_nll(device, kind, 
         return found
 
     monkeypatch.setattr(benchmark_works.torch.autograd, "grad", kept)
-    part = planner_part(model, batch)
+    part = planner_part(model, OptimConfig(), batch)
     part()
     part()
     (nll, found), again = seen
@@ -70,6 +70,35 @@ def test_the_planner_s_part_reads_and_differentiates_the_same_nll(device, kind, 
     of_hidden, of_log_probs = found[:2]
     assert of_hidden is None or of_hidden.shape == (2, 9, 8)
     assert of_log_probs.sum() == pytest.approx(-1, abs=1e-4)  # the gates' weights, over all targets
+
+
+def test_the_planner_s_part_commits_as_training_does_at_its_step(device, monkeypatch):
+    config = V2Config(
+        num_plan_states=3,
+        plan_commitment="gumbel_st",
+        commitment_ramp_steps=80,
+        plan_temperature_start=3.0,
+        plan_temperature_end=1.0,
+        **SIZES,
+    )
+    model = build_model(config, 20).to(device)
+    seen = []
+    read = model.planner.read
+
+    def kept(*arguments, **settings):
+        seen.append((model.planner.training, model.planner.hard_fraction, arguments[3].temperature))
+        return read(*arguments, **settings)
+
+    part = planner_part(model, OptimConfig(max_steps=100), random_batch(model, 2, 9), step=50)
+    monkeypatch.setattr(model.planner, "read", kept)
+    model.eval()
+    part()
+    assert seen == [(True, 51 / 80, 2.0)]
+
+
+def test_steps_go_on_after_those_that_were_made(model):
+    steps = training_steps(model, OptimConfig(), V2LossWeights(), random_batch(model, 2, 9), step=41)
+    assert [steps().step for _ in range(2)] == [42, 43]
 
 
 def test_evaluation_is_the_nll(model):

@@ -52,3 +52,11 @@ def test_operations_of_head_and_gate_are_those_that_torch_counts(config):
 def test_a_planner_without_evidence_reads_no_text():
     config = V2Config(**SIZES, num_plan_states=4, chunk_size=8, boundary_evidence=False)
     assert count_costs(build_model(config, 30), 8).flops_per_token["planner"] == 2 * 16 / 8
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_a_row_costs_what_its_tokens_do_one_by_one(window):
+    executor = TransformerConfig(num_heads=2, window=window)
+    model = build_model(TransformerLMConfig(token_dim=16, hidden_dim=16, executor=executor), 30)
+    alone = [model.executor.flops_per_token(t) for t in range(1, 9)]
+    assert count_costs(model, 8).flops_per_token["executor"] == sum(alone) / 8 < alone[-1]

@@ -382,6 +382,19 @@ def test_flops_of_a_transformer_are_the_documented_sums():
         assert executor.flops_per_token(context) == 3 * (layer + 4 * 16 * min(context, 5)) + 2 * 6 * 16
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if name not in OF_OTHERS])
+@pytest.mark.parametrize("targets", [1, 2, 7])
+def test_the_mean_of_a_row_is_that_of_its_tokens(name, targets):
+    executor = make(name)
+    each = [executor.flops_per_token(t) for t in range(1, targets + 1)]
+    assert executor.mean_flops_per_token(targets) == pytest.approx(sum(each) / targets, rel=1e-12)
+
+
+def test_without_a_window_a_row_costs_what_its_mean_context_does():
+    full = make("transformer")
+    assert full.mean_flops_per_token(7) == full.flops_per_token((7 + 1) // 2)
+
+
 def test_flops_of_a_gru_are_its_six_products_a_layer():
     executor = GRUExecutor(vocab_size=5, token_dim=3, hidden_dim=7, num_layers=2, dropout=0.0)
     gates = 3 * 7

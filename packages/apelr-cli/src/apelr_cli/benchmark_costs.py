@@ -2,18 +2,21 @@
 
 from torch import nn
 
-from apelr_model import ModelCosts, PlannerLM
+from apelr_model import PlannerLM, V1Config, V2Config, count_costs
 
 __all__ = ["decoding_bytes", "training_flops"]
 
 
-def training_flops(costs: ModelCosts) -> float:
-    """Operations of a training step for one token.
+def training_flops(model: PlannerLM, targets: int) -> float:
+    """Operations of a training step for one token, on average over a row of `targets` targets.
 
-    Three times those of the forward pass, and the head's once more: the gradient needs the smoothed beliefs, these
-    need the likelihoods of the whole row, and the logits are not kept until then.
+    Three times those of the forward pass. With several plan states in a chain the head's once more: the gradient needs
+    the smoothed beliefs, these need the likelihoods of the whole row, and the logits are not kept until then. Without
+    beliefs a token's own logits give its gradient.
     """
-    return 3 * sum(costs.flops_per_token.values()) + costs.flops_per_token["head"]
+    flops = count_costs(model, targets).flops_per_token
+    believes = isinstance(model.config, V1Config | V2Config) and model.num_plan_states > 1
+    return 3 * sum(flops.values()) + (flops["head"] if believes else 0.0)
 
 
 def decoding_bytes(model: PlannerLM) -> int:

@@ -1,13 +1,14 @@
 """`apelr bench`: how fast a model is on this machine, beside what the machine can do and beside its own control."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from apelr_cli.benchmark_costs import decoding_bytes, training_flops
-from apelr_cli.benchmark_limits import LARGE_READ, MemoryRead, products_of
+from apelr_cli.benchmark_limits import LARGE_READ, memory_reads, products_of
 from apelr_cli.benchmark_timing import Figure, Times, Work, time_in_turn
 from apelr_cli.benchmark_works import (
     control_of,
@@ -19,7 +20,7 @@ from apelr_cli.benchmark_works import (
 )
 from apelr_cli.machine import describe_machine
 from apelr_cli.train_config import TrainConfig
-from apelr_model import ModelCosts, NoLossWeights, PlannerLM, TransformerLMConfig, count_costs
+from apelr_model import NoLossWeights, PlannerLM, TransformerLMConfig, count_costs
 
 __all__ = ["DECODED", "MANY_ROWS", "ModelBenchmark", "benchmark_model"]
 
@@ -53,48 +54,50 @@ def benchmark_model(
     train: TrainConfig,
     *,
     rounds: int,
+    step: int = 0,
+    compiled: bool = False,
+    weights: Literal["fp32", "bf16", "int8"] = "fp32",
     timer: Callable[..., Times] = time_in_turn,
 ) -> ModelBenchmark:
-    """Time a model's works in turn, `rounds` times; the steps change its parameters.
+    """Time a model's works in turn, `rounds` times; the steps change its parameters, and go on after `step` others.
 
-    Batches have `train.batch_size` rows of `train.seq_len` targets; ids are drawn evenly. Raises ValueError for a batch
-    size of auto, and where the precision cannot be had on the model's device.
+    Batches have `train.batch_size` rows of `train.seq_len` targets; ids are drawn evenly. Decoding is
+    `compiled` and with `weights` in fewer bits if wanted. Raises ValueError for a batch size of auto, where the
+    precision cannot be had on the model's device, and for an executor that cannot be compiled.
     """
+    decoder = _decoder(model, compiled=compiled, weights=weights)
     batch = random_batch(model, train.rows_per_step, train.seq_len)
     tokens = int(batch.lengths.sum())
-    costs = count_costs(model, train.seq_len)
     products = products_of(model, tokens, train.dtype)
     exact = products_of(model, tokens)  # an evaluation computes in float32
-    reads = [MemoryRead(size, device=model.device) for size in (LARGE_READ, decoding_bytes(model))]
+    reads = [read for size in (LARGE_READ, decoding_bytes(decoder)) for read in memory_reads(size, device=model.device)]
     works: dict[str, Work] = {
         **{product.name: product for product in (*products, *exact)},
         **{read.name: read for read in reads},
-        "training": training_steps(model, train, train.weights, batch),
+        "training": training_steps(model, train, train.weights, batch, step=step),
         "evaluation": evaluation(model, batch),
-        "decoding 1": decoding(model, 1, DECODED),
-        f"decoding {MANY_ROWS}": decoding(model, MANY_ROWS, DECODED),
+        "decoding 1": decoding(decoder, 1, DECODED),
+        f"decoding {MANY_ROWS}": decoding(decoder, MANY_ROWS, DECODED),
     }
     control = None if isinstance(model.config, TransformerLMConfig) else control_of(model)
     if control is not None:
         works["control"] = training_steps(control, train, NoLossWeights(), batch)
-        works["planner"] = planner_part(model, batch)
+        works["planner"] = planner_part(model, train, batch, step=step)
+    about = _about(model, train, control, decoder)
     times = timer(works, rounds=rounds, least_seconds=LEAST_SECONDS, device=model.device)
     figures = _figures(
         times,
         tokens=tokens,
-        flops=tokens * training_flops(costs),
-        evaluation_flops=tokens * sum(costs.flops_per_token.values()),
-        weights=decoding_bytes(model),
+        flops=tokens * about["training_flops_per_token"],
+        evaluation_flops=tokens * sum(count_costs(model, train.seq_len).flops_per_token.values()),
+        weights=about["decoding_bytes_per_token"],
         products={product.name: product.flops for product in products},
         exact={product.name: product.flops for product in exact},
         reads={read.name: read.bytes for read in reads},
     )
-    flops_ratio = None
-    if control is not None:
-        flops_ratio = training_flops(costs) / training_flops(count_costs(control, train.seq_len))
-    about = _about(model, train, costs, flops_ratio)
+    settings = {"rounds": rounds, "compile": compiled, "weights": weights}
     return ModelBenchmark(
-        about={**about, "rounds": rounds, "machine": describe_machine(model.device)},
+        about={**about, **settings, "machine": describe_machine(model.device)},
         figures=figures,
         peak_training_memory_bytes=_peak_memory(works["training"], model.device),
     )
@@ -129,17 +132,32 @@ def _figures(
     }
 
 
-def _about(model: PlannerLM, train: TrainConfig, costs: ModelCosts, flops_ratio: float | None) -> dict[str, Any]:
+def _decoder(model: PlannerLM, *, compiled: bool, weights: Literal["fp32", "bf16", "int8"]) -> PlannerLM:
+    """The model itself, or a copy that is compiled and has weights in fewer bits, which cannot be trained."""
+    if not compiled and weights == "fp32":
+        return model
+    copied = copy.deepcopy(model)
+    if weights != "fp32":
+        copied.keep_weights(weights)
+    if compiled:
+        copied.compile_decoding()
+    return copied
+
+
+def _about(model: PlannerLM, train: TrainConfig, control: PlannerLM | None, decoder: PlannerLM) -> dict[str, Any]:
+    flops = training_flops(model, train.seq_len)
     return {
         "model_version": model.config.version,
-        "parameters": sum(costs.parameters.values()),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "vocab_size": model.vocab_size,
         "batch_size": train.rows_per_step,
         "seq_len": train.seq_len,
         "precision": train.precision,
-        "training_flops_per_token": training_flops(costs),
-        "training_flops_ratio_to_transformer_lm": flops_ratio,
-        "decoding_bytes_per_token": decoding_bytes(model),
+        "training_flops_per_token": flops,
+        "training_flops_ratio_to_transformer_lm": (
+            None if control is None else flops / training_flops(control, train.seq_len)
+        ),
+        "decoding_bytes_per_token": decoding_bytes(decoder),
     }
 
 

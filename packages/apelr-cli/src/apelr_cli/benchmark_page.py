@@ -38,7 +38,8 @@ def bench_page(found: ModelBenchmark) -> str:
         f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']}",
     ]
     for title, rows in SECTIONS.items():
-        lines += ["", title]
+        how = f", compiled, {about['weights']} weights" if title == "decoding" and about["compile"] else ""
+        lines += ["", f"{title}{how}"]
         for name, (label, scale, unit) in rows.items():
             figure = found.figures[name]
             lines.append(f"  {label:<30} {_shown(figure, scale, unit)}".rstrip())

@@ -22,6 +22,8 @@ class Subject(NamedTuple):
 
     model: PlannerLM
     train: TrainConfig
+    step: int = 0
+    """Optimizer steps that it has had."""
 
 
 def subject_of_config(path: Path, overrides: Sequence[str], device_name: str | None) -> Subject:
@@ -56,7 +58,7 @@ def subject_of_checkpoint(
         config = run_config_from_plain(checkpoint.run_config)
     else:
         config = RunConfig(model=model.config, train=_default_train(model.config.version))
-    return Subject(model, override_run_config(config, overrides).train)
+    return Subject(model, override_run_config(config, overrides).train, checkpoint.step)
 
 
 def _default_train(version: str) -> TrainConfig:

@@ -29,26 +29,31 @@ def random_batch(model: PlannerLM, rows: int, targets: int, *, seed: int = 0) ->
     return TokenBatch(ids[:, :-1], ids[:, 1:], torch.full((rows,), targets)).to(model.device)
 
 
-def training_steps(model: PlannerLM, optim: OptimConfig, weights: LossWeights, batch: TokenBatch) -> Work:
-    """Each call makes one optimizer step, as `apelr train` does it."""
+def training_steps(
+    model: PlannerLM, optim: OptimConfig, weights: LossWeights, batch: TokenBatch, *, step: int = 0
+) -> Work:
+    """Each call makes one optimizer step, as `apelr train` does it after `step` others."""
     trainer = Trainer(model, optim, weights)
+    trainer.step = step
     return lambda: trainer.train_step(batch)
 
 
-def planner_part(model: PlannerLM, batch: TokenBatch) -> Work:
+def planner_part(model: PlannerLM, optim: OptimConfig, batch: TokenBatch, *, step: int = 0) -> Work:
     """Each call does, forward and backward, what the plan adds to a step: filter, gate and boundary evidence.
 
-    From the executor's states and the targets' log-likelihoods, which are made beforehand, to the NLL and back.
+    From the executor's states and the targets' log-likelihoods, which are made beforehand, to the NLL and back; in
+    training mode, with the commitments and the temperature that the model has after `step` steps.
     """
     with torch.no_grad():
         reading = model.read(batch.inputs, batch.targets, keep_state=False)
     hidden = reading.hidden.detach().requires_grad_()
     log_probs = reading.state_log_probs.detach().requires_grad_()
-    policy = model.policy
 
     def run() -> None:
+        model.train()  # an evaluation may have come before
+        model.set_schedule(step, optim.max_steps)
         state = model.planner.initial_state(len(batch.lengths))
-        found = model.planner.read(hidden, log_probs, state, policy, positions=reading.positions, lengths=None)
+        found = model.planner.read(hidden, log_probs, state, model.policy, positions=reading.positions, lengths=None)
         gate_parts = [hidden, log_probs, *(p for p in model.planner.parameters() if p.requires_grad)]
         torch.autograd.grad(-found.filtered.token_log_prob.mean(), gate_parts, allow_unused=True)
 

@@ -34,7 +34,7 @@ def describe_run(asked: RunRequest, *, processes: int) -> Iterator[str]:
     first, *others = describe_costs(model, costs)
     yield f"model      {first}"
     yield from (f"           {line}" for line in others)
-    yield f"           {training_flops(costs) / 1e6:,.3g} MFLOPs a token of a training step"
+    yield f"           {training_flops(model, train.seq_len) / 1e6:,.3g} MFLOPs a token of a training step"
     if isinstance(config.model, V1Config | V2Config):
         yield f"           {config.model.num_plan_states} plan states, chunks of {config.model.chunk_size} tokens"
     yield f"tokenizer  {config.tokenizer.type}, at most {vocab_size:,} ids, fitted on the training text"

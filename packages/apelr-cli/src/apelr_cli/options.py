@@ -7,8 +7,10 @@ from typing import Any
 import click
 
 __all__ = [
+    "check_decoding",
     "checkpoint_option",
     "count",
+    "decoding_options",
     "device_option",
     "format_option",
     "output_option",
@@ -57,6 +59,27 @@ def weights_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..
     return click.option(
         "--weights", type=click.Choice(["fp32", "bf16", "int8"]), default="fp32", show_default=True, help=help_text
     )
+
+
+def decoding_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--compile` and `--weights`, of commands that decode; `check_decoding` says whether they go together."""
+    compiled = click.option(
+        "--compile/--no-compile",
+        "compiled",
+        default=False,
+        show_default=True,
+        help="Run each step of decoding as compiled code: the same text but for rounding, after seconds of compiling.",
+    )
+    weights = weights_option(
+        "Decode with weights in fewer bits, which --compile then reads faster; bf16 and int8 need it."
+    )
+    return compiled(weights(command))
+
+
+def check_decoding(weights: str, *, compiled: bool) -> None:
+    """Raise click.UsageError where `decoding_options` do not go together."""
+    if weights != "fp32" and not compiled:
+        raise click.UsageError(f"--weights {weights} needs --compile: without it, fewer bits take more time")
 
 
 def _in_a_folder(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from apelr_cli import benchmark_model
+from apelr_model import PlannerLM
 
 CONFIG = """
 model: {token_dim: 4, hidden_dim: 6, num_plan_states: 2, chunk_size: 4}
@@ -50,6 +51,29 @@ def test_a_checkpoint(apelr, make_checkpoint, device):
     assert result.stdout.startswith("v1_filtered_mixture, ")
 
 
+def test_decoding_can_be_compiled_with_weights_in_fewer_bits(apelr, path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(PlannerLM, "compile_decoding", lambda model: compiled.append(model.weight_form))
+    arguments = ["--config", path, "--rounds", 1, "--device", "cpu", "--format", "json"]
+    result = apelr("bench", *arguments, "--compile", "--weights", "bf16")
+    assert result.exit_code == 0, result.output
+    assert compiled == ["bf16"]
+    found = json.loads(result.stdout)
+    assert (found["compile"], found["weights"]) == (True, "bf16")
+
+
+def test_a_checkpoint_is_trained_on_from_its_step(apelr, make_checkpoint, monkeypatch):
+    given = {}
+
+    def kept(model, train, **settings):
+        given.update(settings)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(benchmark_model, "benchmark_model", kept)
+    apelr("bench", "--checkpoint", make_checkpoint(changes={"step": 40}))
+    assert given["step"] == 40
+
+
 @pytest.mark.parametrize("both", [True, False])
 def test_exactly_one_subject(apelr, path, both):
     arguments = ["--config", path, "--checkpoint", "x"] if both else []
@@ -62,6 +86,8 @@ def test_exactly_one_subject(apelr, path, both):
     ("arguments", "code", "line"),
     [
         (["--rounds", 0], 2, "0 is not in the range"),
+        (["--weights", "int8"], 2, "--weights int8 needs --compile"),
+        (["--weights", "int4", "--compile"], 2, "'int4' is not one of"),
         (["-o", "nowhere/at/all.json"], 2, "is not a folder"),
         (["--set", "train.precision=fp16", "--device", "cpu"], 1, "precision"),
         (["--set", "train.sequence=4"], 1, "train.sequence"),

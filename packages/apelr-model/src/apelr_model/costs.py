@@ -18,11 +18,11 @@ class ModelCosts(NamedTuple):
     """Floating-point operations of the matrix products, a multiplication and an addition being two."""
 
 
-def count_costs(model: PlannerLM, context: int) -> ModelCosts:
-    """The costs of a token that sees `context` ids, itself included.
+def count_costs(model: PlannerLM, targets: int) -> ModelCosts:
+    """The costs of a token, on average over a row of `targets` targets that is read from its start.
 
-    A training step takes about three times the forward operations, and the head's once more: its logits are made
-    again for the gradient.
+    The t-th token of a row sees t ids, or fewer where the executor has a window. A training step takes about three
+    times the forward operations, and with a plan the head's once more: its logits are made again for the gradient.
     """
     assert isinstance(model.head, nn.Module), "a head with parameters is a module"
     shared = {id(parameter) for parameter in model.executor.parameters()}
@@ -34,7 +34,7 @@ def count_costs(model: PlannerLM, context: int) -> ModelCosts:
             "head": head,
         },
         {
-            "executor": model.executor.flops_per_token(context),
+            "executor": model.executor.mean_flops_per_token(targets),
             "planner": model.planner.flops_per_token,
             "head": model.head.flops_per_token,
         },

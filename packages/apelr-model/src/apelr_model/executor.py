@@ -85,6 +85,10 @@ class Executor(nn.Module, ABC):
         A multiplication and an addition count as two; matrix products alone are counted.
         """
 
+    def mean_flops_per_token(self, targets: int) -> float:
+        """`flops_per_token` on average over a row that is read from its start, whose t-th token sees t ids."""
+        return sum(self.flops_per_token(t) for t in range(1, targets + 1)) / targets
+
 
 class GRUExecutor(Executor):
     """A token embedding and a multi-layer gated recurrent unit (`torch.nn.GRU`)."""

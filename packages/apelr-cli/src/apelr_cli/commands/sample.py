@@ -7,13 +7,14 @@ import click
 
 from apelr_cli.display_options import Display, display_options
 from apelr_cli.options import (
+    check_decoding,
     checkpoint_option,
     count,
+    decoding_options,
     device_option,
     format_option,
     tokenizer_option,
     unexpected_option,
-    weights_option,
 )
 from apelr_cli.plan_options import plan_options
 
@@ -91,14 +92,7 @@ SEEDS = click.IntRange(0, 2**63 - 1)
     show_default=True,
     help="Samples to draw, in one batch; each is what it would be alone.",
 )
-@click.option(
-    "--compile/--no-compile",
-    "compiled",
-    default=False,
-    show_default=True,
-    help="Run each step as compiled code: the same text but for rounding, after seconds of compiling.",
-)
-@weights_option("Keep the weights in fewer bits, which --compile then reads faster; bf16 and int8 need it.")
+@decoding_options
 @device_option
 @format_option("text streams prompt and continuation; json prints one line for each sample.")
 def sample(
@@ -131,8 +125,7 @@ def sample(
     if not all(stops):
         raise click.BadParameter("a stop text must not be empty", param_hint="--stop")
     display.check(form, num_samples, compiled=compiled)
-    if weights != "fp32" and not compiled:
-        raise click.UsageError(f"--weights {weights} needs --compile: without it, fewer bits take more time")
+    check_decoding(weights, compiled=compiled)
     from apelr_cli.loading import load_model
     from apelr_cli.plan_choice import check_has_chain, choose_lookahead, choose_policy
     from apelr_cli.sample_display import show_conversation, show_samples
