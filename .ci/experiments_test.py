@@ -1,6 +1,7 @@
 """The tables of experiments: how cells are made, which runs are chosen, and the numbers that no command gives."""
 
 import json
+import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,17 @@ def test_the_true_model_s_figures_are_those_of_its_exact_filter(tmp_path):
     right = source.tables.filter(stream.symbols).log_beliefs.argmax(1) == stream.plans
     assert right.mean() > 0.9
     assert nmi > 0.9
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--workers"])
+@pytest.mark.parametrize("value", ["-1", "0", "1.5", "two"])
+def test_numbers_below_one_are_refused_in_one_line(option, value, monkeypatch, capsys):
+    program = runpy.run_path(str(FOLDER / "__main__.py"), run_name="experiments")
+    monkeypatch.setattr("sys.argv", ["experiments", "planted", f"{option}={value}"])
+    with pytest.raises(SystemExit) as stopped:
+        program["main"]()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: argument {option}: must be an integer >= 1, got {value}\n")
 
 
 def test_runs_lie_by_name_and_seed():
