@@ -116,7 +116,8 @@ def tests(session: nox.Session, scope: str) -> None:
     chosen, arguments = parser.parse_known_args(session.posargs)
     if scope == "together":
         folder, packages = environment_together(session), PACKAGES
-        own = [f".ci/{name}_test.py" for name in ("repository", "wheels", "experiments", "benchmarks", "chaos")]
+        names = ("repository", "wheels", "experiments", "experiment_tables", "benchmarks", "chaos")
+        own = [f".ci/{name}_test.py" for name in names]
     else:
         folder, packages = environment_alone(session, scope), [scope]
         # What a declared dependency brings along can be imported undeclared: only reading the imports tells.

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from running import Run, cell, evaluation, markdown, read
+from evaluations import evaluation
+from running import PLAIN, Run, cell, markdown, read
 
 SEEDS = 1
 CHANGES = {
@@ -44,7 +45,8 @@ def stages(seeds: Sequence[int], out: Path) -> Iterator[list[Run]]:
 
 
 def _run(name: str, seed: int) -> Run:
-    return Run(name.replace(" = ", "-").replace(", ", "-").replace(" ", "-"), "python_docs", CHANGES[name], seed)
+    folder = name.replace(" = ", "-").replace(", ", "-").replace(" ", "-")
+    return Run(folder, "python_docs", CHANGES[name], seed, PLAIN)
 
 
 def table(seeds: Sequence[int], out: Path) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from running import Run, cell, evaluation, markdown, read
+from evaluations import evaluation
+from running import PLAIN, Run, cell, markdown, read
 
 SEEDS = 1
 WINDOWS = ("4", "8", "32", "null")
@@ -20,12 +21,10 @@ def stages(seeds: Sequence[int], out: Path) -> Iterator[list[Run]]:
 def _row(window: str, seed: int) -> list[Run]:
     """No plan, then one run for each number of plan states."""
     seen = f"model.executor.window={window}"
+    plans = ((states, (seen, f"model.num_plan_states={states}")) for states in STATES)
     return [
         Run(f"window-{window}-no-plan", "transformer_lm_python_docs", (seen,), seed),
-        *(
-            Run(f"window-{window}-{states}-states", "python_docs", (seen, f"model.num_plan_states={states}"), seed)
-            for states in STATES
-        ),
+        *(Run(f"window-{window}-{states}-states", "python_docs", changes, seed, PLAIN) for states, changes in plans),
     ]
 
 

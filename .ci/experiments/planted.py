@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from running import Run, cell, evaluation, markdown
+from evaluations import evaluation
+from running import Run, cell, markdown
 
 from apelr_cli.config_reader import load_run_config
 from apelr_cli.row_batches import LANE_ROWS
@@ -13,8 +14,9 @@ from apelr_data import PlantedSource
 from apelr_model import compare_plans
 
 SEEDS = 5
-SIZES = ((4, 4), (8, 8), (16, 16), (4, 8), (8, 16))
+SIZES = ((4, 4), (8, 8), (16, 16), (4, 8), (8, 16), (16, 32))
 """Plans of the source, plan states of the model."""
+GOLD = ("--gold",)
 AHEAD = (1, 2, 4)
 """Chunks that forecasts look ahead."""
 
@@ -29,7 +31,7 @@ def runs(seeds: Sequence[int]) -> Iterator[Run]:
     for seed in seeds:
         for plans, states in SIZES:
             sizes = (f"data.planted.num_plans={plans}", f"model.num_plan_states={states}")
-            yield Run(f"{plans}-plans-{states}-states", "planted", sizes, seed)
+            yield Run(f"{plans}-plans-{states}-states", "planted", sizes, seed, (GOLD,))
 
 
 def table(seeds: Sequence[int], out: Path) -> str:
@@ -41,7 +43,8 @@ def table(seeds: Sequence[int], out: Path) -> str:
         "NMI",
         "true model's NMI",
         "transition rows, TV",
-        "used states",
+        "exp(usage entropy)",
+        "states in use",
         "fewest",
     ]
     rows = []
@@ -58,7 +61,7 @@ def _skills(seeds: Sequence[int], out: Path) -> str:
     rows = []
     for plans in (plans for plans, states in SIZES if plans == states):
         name = f"{plans}-plans-{plans}-states"
-        found = [evaluation(run.folder(out), "--gold")["lookahead_skill"] for run in runs(seeds) if run.name == name]
+        found = [evaluation(run.folder(out), *GOLD)["lookahead_skill"] for run in runs(seeds) if run.name == name]
         cells = []
         for baseline in ("over_stationary", "over_persistence"):
             for ahead in AHEAD:
@@ -71,16 +74,21 @@ def _skills(seeds: Sequence[int], out: Path) -> str:
 
 
 def _measured(run: Run, out: Path) -> tuple[float | None, ...]:
-    """NLL over the true model's, NMI of both with the gold plans, largest distance of a row, states in use."""
+    """NLL over the true model's, NMI of both, largest distance of a row, exp(usage entropy), states in use.
+
+    Usage is the mean belief; a state is in use as far as it is the likeliest after a chunk.
+    """
     folder = run.folder(out)
-    found = evaluation(folder, "--gold")
+    found = evaluation(folder, *GOLD)
     recovery = found["recovery"]
     true_nll, true_nmi = _true_model(folder)
     same_size = len(recovery["filtered"]["matching"]) == recovery["labels"]
     distance = recovery["transition"]["largest"] if same_size else None
     usage = [state["usage"] for state in found["states"]]
-    used = math.exp(-sum(share * math.log(share) for share in usage if share > 0))
-    return found["nll"] / true_nll, recovery["filtered"]["normalized_mutual_info"], true_nmi, distance, used
+    spread = math.exp(-sum(share * math.log(share) for share in usage if share > 0))
+    filtered = recovery["filtered"]
+    nmi, used = filtered["normalized_mutual_info"], filtered["used_states"]
+    return found["nll"] / true_nll, nmi, true_nmi, distance, spread, used
 
 
 def _true_model(folder: Path) -> tuple[float, float]:

@@ -1,31 +1,34 @@
 """Runs of `apelr train`, each a process of its own, and numbers from their folders as table cells."""
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
+
+from evaluations import apelr, evaluation
 
 from apelr_cli.config_reader import load_run_config
 from apelr_cli.run_config import differences, to_plain
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+PLAIN = ((),)
+"""One evaluation, without options."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run of an experiment: a shipped config, what is changed in it, and a seed."""
+    """One training run of an experiment: a shipped config, what is changed in it, a seed, and what is measured."""
 
     name: str
     config: str
     overrides: tuple[str, ...] = ()
     seed: int = 0
+    evaluations: tuple[tuple[str, ...], ...] = ()
+    """Options of each `apelr eval` that the table asks for."""
 
     @property
     def config_file(self) -> Path:
@@ -43,11 +46,20 @@ class Run:
 
 
 def train_all(runs: Iterable[Run], out: Path, *, workers: int) -> None:
-    """Finish every run that is not finished, `workers` at a time, one thread each; a failed one ends the program."""
-    waiting = [run for run in runs if not is_finished(run, out)]
+    """Train and evaluate what is missing, `workers` runs at a time, one thread each; a failed one ends the program."""
+    every = list(runs)
+    waiting = [run for run in every if not is_finished(run, out)]
+
+    def finish(run: Run) -> Run:
+        if run in waiting:
+            _train(run, out)
+        for options in run.evaluations:
+            evaluation(run.folder(out), *options)
+        return run
+
     with ThreadPoolExecutor(workers) as pool:
-        for number, run in enumerate(pool.map(lambda each: _train(each, out), waiting), 1):
-            print(f"{number}/{len(waiting)} {run.name}, seed {run.seed}", file=sys.stderr, flush=True)
+        for number, run in enumerate(pool.map(finish, every), 1):
+            print(f"{number}/{len(every)} {run.name}, seed {run.seed}", file=sys.stderr, flush=True)
 
 
 def is_finished(run: Run, out: Path) -> bool:
@@ -62,32 +74,14 @@ def is_finished(run: Run, out: Path) -> bool:
     return True
 
 
-def _train(run: Run, out: Path) -> Run:
+def _train(run: Run, out: Path) -> None:
     arguments = [f"--config={run.config_file}", *(f"--set={each}" for each in run.settings)]
     apelr(["train", *arguments, f"--out={run.folder(out)}", "--resume=auto", "--quiet"])
-    return run
 
 
-def apelr(arguments: Sequence[str]) -> str:
-    """What a command writes to standard output; its one line of error ends the program."""
-    command = [sys.executable, "-m", "apelr_cli", *arguments]
-    done = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, encoding="utf-8", check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"failed: apelr {' '.join(arguments)}")
-    return done.stdout
-
-
-@cache
-def evaluation(folder: Path, *options: str) -> dict[str, Any]:
-    """The object of `apelr eval`; kept in a file beside the checkpoint, since experiments are asked for again."""
-    kept = folder / f"eval{'-'.join(options)}.json"
-    if not kept.is_file():
-        text = apelr(["eval", f"--checkpoint={folder}", *options, "--format=json"])
-        kept.write_text(text, encoding="utf-8")
-    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-    return found
+def mixtures(config: str, seed: int) -> list[Run]:
+    """Mixtures of softmaxes with the learning rate of gate and states' biases as everything's, and as v2 has it."""
+    return [Run(f"mixture-gate-lr-{scale}", config, (f"train.planner_lr_scale={scale}",), seed) for scale in (1, 5)]
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
@@ -101,7 +95,7 @@ def cell(values: Iterable[float | None], form: str = ".3f") -> str:
     known = [value for value in values if value is not None]
     if not known:
         return "–"
-    spread = f" ± {format(statistics.stdev(known), form)}" if len(known) > 1 else ""
+    spread = f" ± {format(statistics.stdev(known), form.lstrip('+'))}" if len(known) > 1 else ""
     return f"{format(statistics.mean(known), form)}{spread}"
 
 

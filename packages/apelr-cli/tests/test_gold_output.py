@@ -68,10 +68,12 @@ def test_skill_as_a_report_and_as_a_page(chunks: GoldChunks) -> None:
     }
     lines = list(skill_lines(report))
     assert len(lines) == 2 + 8
-    stationary, persistence = first.over_stationary, first.over_persistence
+    stationary, persistence, frequencies = first.over_stationary, first.over_persistence, first.over_frequencies
+    assert ours["frequencies"] == first.frequencies
     assert lines[2].split(maxsplit=2)[:2] == ["1", f"{first.forecast:.4f}"]
     assert f"{stationary.mean:+.4f} [{stationary.low:+.4f}, {stationary.high:+.4f}]" in lines[2]
-    assert lines[2].endswith(f"{persistence.mean:+.4f} [{persistence.low:+.4f}, {persistence.high:+.4f}]")
+    assert f"{persistence.mean:+.4f} [{persistence.low:+.4f}, {persistence.high:+.4f}]" in lines[2]
+    assert lines[2].endswith(f"{frequencies.mean:+.4f} [{frequencies.low:+.4f}, {frequencies.high:+.4f}]")
 
 
 def test_one_row_has_no_interval(chunks: GoldChunks) -> None:

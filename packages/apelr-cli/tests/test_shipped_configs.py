@@ -59,6 +59,11 @@ def count_parameters(name):
     return sum(each.numel() for each in model.parameters())
 
 
+def trained_by(name):
+    """What train says, but for the planner."""
+    return {key: value for key, value in to_plain(load(name))["train"].items() if key not in PLANNER_KEYS}
+
+
 def test_the_promised_configs_are_there():
     assert set(EXPECTED) <= set(shipped_names())
 
@@ -118,11 +123,7 @@ def test_each_v2_config_has_a_control_that_differs_in_its_model_alone(name, othe
     assert (config.model.version, control.model.version) == ("v2_planner_required", "transformer_lm")
     assert count_parameters(other) == pytest.approx(count_parameters(name), rel=0.03)
     assert (control.tokenizer, control.data, control.seed) == (config.tokenizer, config.data, config.seed)
-    trained = [
-        {key: value for key, value in to_plain(each)["train"].items() if key not in PLANNER_KEYS}
-        for each in (config, control)
-    ]
-    assert trained[0] == trained[1]
+    assert trained_by(name) == trained_by(other)
 
 
 def test_planted_has_the_symbols_plans_and_chunks_of_its_model():
@@ -143,3 +144,7 @@ def test_what_is_compared_has_both_controls(name):
     )
     for field in ("executor", "head", "num_plan_states"):
         assert getattr(load(mixture).model, field) == getattr(load(name).model, field)
+    for control in (mixture, plain):
+        assert (load(control).tokenizer, load(control).data) == (load(name).tokenizer, load(name).data)
+        assert trained_by(control) == trained_by(name)
+    assert load(mixture).train.planner_lr_scale == 1  # the better one for a gate without memory

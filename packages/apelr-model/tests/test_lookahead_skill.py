@@ -28,15 +28,17 @@ def draw_chunks(rows, length, *, transition=CYCLE, believed=None, seed=0, noise=
 
 
 def plain_scores(chunks, calibration, step):
-    """(row, forecast, stationary, persistence) of every pair, in nats."""
+    """(row, forecast, stationary, persistence, frequencies) of every pair, in nats."""
     transition, labels = chunks.log_transition.exp().tolist(), chunks.labels.tolist()
     states, kinds = len(transition), 1 + max(max(row) for row in labels + calibration.labels.tolist())
-    counts = [[1.0] * kinds for _ in range(states)]
+    counts, seen = [[1.0] * kinds for _ in range(states)], [1] * kinds
     known = calibration.labels.masked_fill(~calibration.compared, -1)
     for beliefs, row in zip(calibration.log_filtered.exp().tolist(), known.tolist(), strict=True):
         for belief, gold in zip(beliefs, row, strict=True):
             for k in range(states) if gold >= 0 else ():
                 counts[k][gold] += belief[k]
+            if gold >= 0:
+                seen[gold] += 1
     meaning = [[c / math.fsum(row) for c in row] for row in counts]
 
     def moved(belief):
@@ -58,7 +60,7 @@ def plain_scores(chunks, calibration, step):
                 math.log(math.fsum(b[k] * meaning[k][gold] for k in range(states)))
                 for b in (ahead, stationary, beliefs[c])
             ]
-            found.append((row, *scores))
+            found.append((row, *scores, math.log(seen[gold] / sum(seen))))
     return found, meaning
 
 
@@ -78,11 +80,13 @@ def test_the_values_of_a_known_chain_by_loops():
     for each in found.steps:
         pairs, meaning = plain_scores(scored, calibration, each.step)
         assert each.chunks == len(pairs)
-        means = [math.fsum(pair[i] for pair in pairs) / len(pairs) for i in (1, 2, 3)]
-        assert (each.forecast, each.stationary, each.persistence) == pytest.approx(tuple(means), abs=1e-10)
+        means = [math.fsum(pair[i] for pair in pairs) / len(pairs) for i in (1, 2, 3, 4)]
+        scores = (each.forecast, each.stationary, each.persistence, each.frequencies)
+        assert scores == pytest.approx(tuple(means), abs=1e-10)
         assert each.over_stationary.mean == pytest.approx(means[0] - means[1], abs=1e-10)
         assert each.over_persistence.mean == pytest.approx(means[0] - means[2], abs=1e-10)
-        for interval in (each.over_stationary, each.over_persistence):
+        assert each.over_frequencies.mean == pytest.approx(means[0] - means[3], abs=1e-10)
+        for interval in (each.over_stationary, each.over_persistence, each.over_frequencies):
             assert interval.low < interval.mean < interval.high
         for ours, theirs in zip(found.meanings, meaning, strict=True):
             assert ours == pytest.approx(theirs)
@@ -124,6 +128,24 @@ def test_a_chain_without_order_has_no_skill_over_its_stationary_distribution():
     for each in lookahead_skill(draw_chunks(100, 10, transition=even), steps=3).steps:
         assert each.over_stationary.mean == pytest.approx(0, abs=1e-12)
         assert each.over_persistence.low > 0
+
+
+def test_frequencies_worked_by_hand_beat_a_chain_that_is_wrong_in_the_long_run():
+    """The chain ends in state 0 with 0.9; of the 6 calibration labels 1 is 0 and 5 are 1: (1 + 1) / 8 and 6 / 8."""
+    labels = torch.tensor([[0, 1, 1], [1, 1, 1], [0, 1, 1], [1, 0, 1]])
+    belief = torch.nn.functional.one_hot(labels, 2).double()
+    chain, start = torch.tensor([[0.9, 0.1]] * 2, dtype=torch.float64), torch.tensor([0.5, 0.5], dtype=torch.float64)
+    chunks = GoldChunks(
+        belief.log(), belief.log(), labels, torch.zeros_like(labels), labels >= 0, chain.log(), start.log()
+    )
+    first = lookahead_skill(chunks, steps=1).steps[0]
+    assert first.frequencies == pytest.approx((3 * math.log(6 / 8) + math.log(2 / 8)) / 4)
+    # M = [[2, 1] / 3, [1, 6] / 7]
+    stationary = [0.9 * 2 / 3 + 0.1 / 7, 0.9 / 3 + 0.1 * 6 / 7]
+    assert first.stationary == pytest.approx((3 * math.log(stationary[1]) + math.log(stationary[0])) / 4)
+    assert first.over_stationary.mean == pytest.approx(0, abs=1e-12)
+    assert first.over_frequencies.mean == pytest.approx(first.forecast - first.frequencies)
+    assert first.over_frequencies.mean < 0
 
 
 def test_intervals_shrink_with_more_rows():

@@ -123,6 +123,14 @@ def test_a_policy_is_how_texts_are_read(make_model):
     assert [row[likeliest] for row in frozen.recovery] == [3, 3, 3]
 
 
+@pytest.mark.parametrize("policy", [PlanPolicy(force_state=1), PlanPolicy(mode="uniform")])
+def test_free_texts_are_free_whatever_is_forced_elsewhere(device, policy):
+    model = speaking(device, gap=3.0)
+    assert steering(model, [3], texts=4, max_new_tokens=9, policy=policy) == steering(
+        model, [3], texts=4, max_new_tokens=9, policy=PlanPolicy()
+    )
+
+
 def test_nothing_is_said_of_texts_that_all_end_at_once(device):
     found = steering(speaking(device, gap=30.0), [3], texts=2, max_new_tokens=9, eos_id=1)
     assert found.texts[1] == ((1,), (1,))

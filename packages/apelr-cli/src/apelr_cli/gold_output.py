@@ -59,11 +59,15 @@ def _state_of(matching: Sequence[int], label: int) -> int | str:
 
 def skill_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """What `skill_report` found, as text."""
-    yield "forecasts of the known plan (nats): mean log score, and skill over two baselines [95 % interval]"
-    yield f"{'chunks ahead':>14} {'score':>9}  {'over the long run':<27}  over no change"
+    yield "forecasts of the known plan (nats): mean log score, and skill over three baselines [95 % interval]"
+    yield _skill_line("chunks ahead", "score", ["over the long run", "over no change", "over label frequencies"])
     for each in report["steps"]:
-        over = [_interval(each[name]) for name in ("over_stationary", "over_persistence")]
-        yield f"{each['step']:>14} {each['forecast']:>9.4f}  {over[0]:<27}  {over[1]}"
+        over = [_interval(each[name]) for name in ("over_stationary", "over_persistence", "over_frequencies")]
+        yield _skill_line(each["step"], f"{each['forecast']:.4f}", over)
+
+
+def _skill_line(step: int | str, score: str, over: Sequence[str]) -> str:
+    return f"{step:>14} {score:>9}  {over[0]:<27}  {over[1]:<27}  {over[2]}"
 
 
 def _interval(value: Mapping[str, float | None]) -> str:

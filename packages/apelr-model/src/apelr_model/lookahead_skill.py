@@ -1,4 +1,4 @@
-"""Does the model foresee the plan? Its forecasts of gold plans against two that know nothing of the chain's order."""
+"""Does the model foresee the plan? Its forecasts of gold plans against three that know nothing of the chain's order."""
 
 from typing import NamedTuple
 
@@ -26,10 +26,14 @@ class ForecastSkill(NamedTuple):
     """The same with the chain's stationary distribution in the place of b P^s: a forecast that knows no text."""
     persistence: float
     """The same with b itself: everything stays as it is."""
+    frequencies: float
+    """The same with how often each label comes, (1 + count) / (G + chunks), in the calibration rows."""
     over_stationary: Interval
     """Forecast less stationary: skill, above 0 where the forecast is the better one."""
     over_persistence: Interval
     """Forecast less persistence."""
+    over_frequencies: Interval
+    """Forecast less frequencies."""
 
 
 class LookaheadSkill(NamedTuple):
@@ -67,6 +71,7 @@ def lookahead_skill(
         raise ValueError("the rows to learn the states' meaning on hold no chunk with a known plan; give more rows")
     meanings = state_meanings(calibration, max(calibration.num_labels, chunks.num_labels))
     stationary = stationary_distribution(chunks.log_transition, chunks.log_initial) @ meanings
+    frequencies = label_frequencies(calibration, meanings.shape[1])
     persistence = chunks.log_filtered.exp() @ meanings
     powers = transition_powers(chunks.log_transition, steps)
     ahead = forecast_by_powers(chunks.log_filtered.flatten(0, 1), powers) @ meanings
@@ -76,7 +81,12 @@ def lookahead_skill(
     for step in range(1, min(steps, chunks.labels.shape[1] - 1) + 1):
         wanted = _foretold(chunks, step)
         if bool((wanted >= 0).any()):
-            forecasts = (ahead[:, :-step, step - 1], stationary.expand(*wanted.shape, -1), persistence[:, :-step])
+            forecasts = (
+                ahead[:, :-step, step - 1],
+                stationary.expand(*wanted.shape, -1),
+                persistence[:, :-step],
+                frequencies.expand(*wanted.shape, -1),
+            )
             found.append(_skill(step, wanted, forecasts, resamples, generator))
     if not found:
         raise ValueError("no row to be scored holds two chunks of which the later has a known plan; give longer rows")
@@ -89,9 +99,19 @@ def state_meanings(chunks: GoldChunks, num_labels: int) -> Tensor:
 
     Expected counts under the filtered beliefs b_c after the chunks' last targets, with one more of every kind.
     """
-    gold = (chunks.labels[chunks.compared].unsqueeze(-1) == torch.arange(num_labels)).double()
-    counts = 1 + chunks.log_filtered[chunks.compared].exp().T @ gold
+    counts = 1 + chunks.log_filtered[chunks.compared].exp().T @ _one_hot(chunks, num_labels)
     return counts / counts.sum(1, keepdim=True)
+
+
+def label_frequencies(chunks: GoldChunks, num_labels: int) -> Tensor:
+    """Chunks, G -> [G], float64: p(gold label) = (1 + number of chunks with it) / sum over g; no belief is used."""
+    counts = 1 + _one_hot(chunks, num_labels).sum(0)
+    return counts / counts.sum()
+
+
+def _one_hot(chunks: GoldChunks, num_labels: int) -> Tensor:
+    """-> [n, G] 1 at the label of each of the n chunks that count."""
+    return (chunks.labels[chunks.compared].unsqueeze(-1) == torch.arange(num_labels)).double()
 
 
 def _foretold(chunks: GoldChunks, step: int) -> Tensor:
@@ -101,17 +121,27 @@ def _foretold(chunks: GoldChunks, step: int) -> Tensor:
 
 
 def _skill(
-    step: int, wanted: Tensor, forecasts: tuple[Tensor, Tensor, Tensor], resamples: int, generator: torch.Generator
+    step: int, wanted: Tensor, forecasts: tuple[Tensor, ...], resamples: int, generator: torch.Generator
 ) -> ForecastSkill:
-    """wanted [N, n] labels, -1: none; forecasts [N, n, G] of the chain and of both baselines -> ForecastSkill."""
+    """wanted [N, n] labels, -1: none; four forecasts [N, n, G], the chain's and the baselines' -> ForecastSkill."""
     scored = wanted >= 0
     label = wanted.masked_fill(~scored, 0).unsqueeze(-1)
     scores = [each.gather(-1, label).squeeze(-1).log().masked_fill(~scored, 0.0) for each in forecasts]
     counts = scored.sum(1)
     total = int(counts.sum())
-    forecast, stationary, persistence = (float(each.sum()) / total for each in scores)
-    over_stationary, over_persistence = (
+    forecast, stationary, persistence, frequencies = (float(each.sum()) / total for each in scores)
+    over_stationary, over_persistence, over_frequencies = (
         bootstrap_mean((scores[0] - baseline).sum(1), counts, resamples=resamples, generator=generator)
         for baseline in scores[1:]
     )
-    return ForecastSkill(step, total, forecast, stationary, persistence, over_stationary, over_persistence)
+    return ForecastSkill(
+        step=step,
+        chunks=total,
+        forecast=forecast,
+        stationary=stationary,
+        persistence=persistence,
+        frequencies=frequencies,
+        over_stationary=over_stationary,
+        over_persistence=over_persistence,
+        over_frequencies=over_frequencies,
+    )

@@ -12,7 +12,9 @@ __all__ = ["build_optimizer", "learning_rate"]
 NOT_DECAYED = ("bias", "_logits", "plan_emb.weight", "plan_state_emb.weight")
 """How the names end of matrices that are biases (one row a plan state) or belong to the plan itself."""
 OF_PLAN = ("plan_bias",)
-"""How the names end of parameters outside the planner that belong to one plan state each."""
+"""How the names end of parameters outside the planner that learn at its rate: a factorized head's biases of the states.
+
+Whatever else a head has for each state (maps of low rank, dense experts, V1's biases and embeddings) learns at `lr`."""
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:

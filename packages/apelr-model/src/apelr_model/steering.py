@@ -59,9 +59,10 @@ def steering(
     each generated token is averaged over the tokens from number `burn_in` on (None: the model's chunk size, in which
     time a boundary is crossed and the prompt's own plan may be left); the text is recovered where the forced state is
     the largest (of equal ones the first). Text i of state k draws with seed + k texts + i, the free ones with the seeds
-    that follow: no other random number is drawn. `policy` says how the belief is used in reading and in the free texts
-    (None: the model's own). Leaves the model in the mode it was in. Raises ValueError for a
-    model without a chain of at least two plan states, an empty prompt, or where no token is left after the burn-in.
+    that follow: no other random number is drawn. `policy` says how the belief is used in reading and in all texts
+    (None: the model's own); a state that it forces, or a uniform gate, has no part in them: free texts are free. Leaves
+    the model in the mode it was in. Raises ValueError for a model without a chain of at least two plan states, an empty
+    prompt, or where no token is left after the burn-in.
     """
     if not isinstance(model.planner, FilterPlanner) or model.num_plan_states == 1:
         raise ValueError(f"{model.config.version} with one plan state, or without a chain of them, cannot be steered")
@@ -72,9 +73,9 @@ def steering(
             f"got {texts} texts of {max_new_tokens} tokens"
         )
     settings = SamplingSettings() if settings is None else settings
-    policy = model.policy if policy is None else model.check_policy(policy)
+    policy = replace(model.policy if policy is None else model.check_policy(policy), force_state=None, mode="normal")
     states = model.num_plan_states
-    policies = [*(replace(policy, force_state=k, mode="normal") for k in range(states)), policy]
+    policies = [*(replace(policy, force_state=k) for k in range(states)), policy]
     written, recovery, too_short = [], [], []
     with eval_mode(model):
         for k, used in enumerate(policies):
