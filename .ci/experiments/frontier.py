@@ -10,6 +10,8 @@ SEEDS = 1
 WINDOWS = ("4", "8", "32", "null")
 """Tokens that a layer of the executor attends to; null: everything in the row."""
 STATES = (8, 64)
+BASE = ("model.head.init_std=0.5",)
+"""What the plans differ in from configs/python_docs.yaml: with these biases they were measured."""
 MEASURES = ("plan_mi", "boundary_reset_delta_loss", "shuffled_belief_delta_loss")
 
 
@@ -21,7 +23,7 @@ def stages(seeds: Sequence[int], out: Path) -> Iterator[list[Run]]:
 def _row(window: str, seed: int) -> list[Run]:
     """No plan, then one run for each number of plan states."""
     seen = f"model.executor.window={window}"
-    plans = ((states, (seen, f"model.num_plan_states={states}")) for states in STATES)
+    plans = ((states, (*BASE, seen, f"model.num_plan_states={states}")) for states in STATES)
     return [
         Run(f"window-{window}-no-plan", "transformer_lm_python_docs", (seen,), seed),
         *(Run(f"window-{window}-{states}-states", "python_docs", changes, seed, PLAIN) for states, changes in plans),
