@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median_low
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -28,16 +29,19 @@ def soak(steps: int) -> Iterator[str]:
         looks = observed(Path(folder), steps)
     before, after = looks[PART : 2 * PART], looks[-PART:]
     memory = [sum(look["memory"] for look in part) / PART for part in (before, after)]
-    counts = {name: [max(look[name] for look in part) for part in (before, after)] for name in ("files", "threads")}
+    counts = {
+        name: [median_low(look[name] for look in part) for part in (before, after)] for name in ("files", "threads")
+    }
     growth = memory[1] / memory[0] - 1
     done = f"{looks[-1]['saves']} saves, {looks[-1]['evaluations']} evaluations, {looks[-1]['previews']} previews"
-    yield (
+    line = (
         f"{steps:,} steps with {done}: memory {memory[0] / 2**20:.1f} MiB after {2 * PART / SAMPLES:.0%} of them, "
         f"{memory[1] / 2**20:.1f} at the end ({growth:+.2%}); "
         + "; ".join(f"{name} {first}, then {last}" for name, (first, last) in counts.items())
     )
     if growth >= MOST_GROWTH or any(last > first for first, last in counts.values()):
-        raise SystemExit("it holds more at its end than it did")
+        raise SystemExit(f"it holds more at its end than it did: {line}")
+    yield line
 
 
 def observed(folder: Path, steps: int) -> list[dict[str, Any]]:
