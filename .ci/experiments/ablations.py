@@ -35,7 +35,6 @@ CHANGES = {
     "lookahead feedback 0.1": ("model.lookahead_feedback_scale=0.1",),
     "split_interval 50": ("train.split_interval=50",),
     "usage_balance 0.1": ("train.loss_weights.usage_balance=0.1",),
-    "plan_js_div 0.1": ("train.loss_weights.plan_js_div=0.1",),
     "future_contrastive 0.1": ("model.future_horizon_chunks=2", "train.loss_weights.future_contrastive=0.1"),
 }
 """Name of each variant, and what else differs."""
