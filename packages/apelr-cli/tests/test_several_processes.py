@@ -129,8 +129,8 @@ def test_a_run_goes_on_with_another_number_of_processes_and_when_one_is_killed(
     codes = [code for code, _ in outcomes]
     assert 1 in codes, f"torchrun's own code where it was asked to stop\n{said}"
     assert 0 not in codes, said
-    assert said.count(f"resuming {tmp_path / 'parts'} at step 3") == 1
-    assert said.count(f"resuming {tmp_path / 'parts'} at step 4") == 1
+    resumed = [said.count(f"resuming {tmp_path / 'parts'} at step {step}") for step in (3, 4)]
+    assert resumed in ([1, 1], [2, 0]), "the save of step 4 may still be under way when the process is killed"
     assert said.count(f"stopped by SIGTERM; go on with --resume auto --out {tmp_path / 'parts'}") == 1
     assert load_checkpoint(tmp_path / "parts").step == 7
     result = apelr(*config, "--out", tmp_path / "parts", "--resume", "auto")
