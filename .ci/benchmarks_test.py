@@ -179,7 +179,7 @@ def test_evaluations_are_held_against_their_own_head_s_product(instant):
 
 
 def test_decoding_says_of_every_row_how_it_decodes(instant, monkeypatch):
-    monkeypatch.setattr(decoding, "compiled", lambda model, form: model)
+    monkeypatch.setattr(decoding, "decoder_of", lambda model, **how: model)
     for name in ("llama", "llama_as_large_as"):
         monkeypatch.setattr(subjects, name, lambda model: model)
     titles = [row.work for row in decoding.rows(instant)]
@@ -210,7 +210,7 @@ def test_a_card_decodes_plain_and_compiled(monkeypatch):
     monkeypatch.setattr(decoding, "LARGE_READ", 2**14)
     monkeypatch.setattr(benchmark_limits, "LARGEST_RESULT", 2**14)
     forms = []
-    monkeypatch.setattr(cuda, "compiled", lambda model, form: forms.append(form) or model)
+    monkeypatch.setattr(cuda, "decoder_of", lambda model, *, compiled, weights: forms.append(weights) or model)
     monkeypatch.setattr(cuda, "ROWS", 2)
     monkeypatch.setattr(cuda, "TARGETS", 16)
     titles = [row.work for row in cuda.rows_of_models(Instant(1, "wall", torch.device("cpu")))]

@@ -5,12 +5,12 @@ from typing import Any
 
 import subjects
 import torch
-from decoding import OneRow, compiled, compiled_rows
+from decoding import OneRow, compiled_rows
 from measured import Row, Run, at_least, at_most
 
 from apelr_cli.benchmark_costs import training_flops
 from apelr_cli.benchmark_limits import products_of
-from apelr_cli.benchmark_works import random_batch
+from apelr_cli.benchmark_works import decoder_of, random_batch
 from apelr_model import (
     FactorizedHeadConfig,
     PlannerLM,
@@ -55,7 +55,7 @@ def rows_of_models(run: Run) -> Iterator[Row]:
     for name, model in models.items():
         decoded.add(f"{name}, 1 row, plain", model)
         for form in FORMS:
-            decoded.add(f"{name}, 1 row, compiled, {form}", compiled(model, form))
+            decoded.add(f"{name}, 1 row, compiled, {form}", decoder_of(model, compiled=True, weights=form))
     works = {product.name: product for own in products.values() for product in own} | decoded.works
     works |= {name: subjects.steps(model, batch, precision="bf16") for name, model in models.items()}
     times = run.time(works)

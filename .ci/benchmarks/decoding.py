@@ -1,6 +1,5 @@
 """decoding: one row, plain and compiled, against what memory allows, many rows, and generate of transformers"""
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from measured import Row, Run, Target, at_least, at_most
 from apelr_cli.benchmark_costs import decoding_bytes
 from apelr_cli.benchmark_limits import LARGE_READ, MemoryRead, memory_reads
 from apelr_cli.benchmark_timing import Times, Work
-from apelr_cli.benchmark_works import decoding
+from apelr_cli.benchmark_works import decoder_of, decoding
 from apelr_model import PlannerLM
 
 TOKENS, MANY = 16, 32
@@ -42,7 +41,9 @@ def rows(run: Run) -> Iterator[Row]:
 
 def own_rows(run: Run, models: dict[str, Any], equal: dict[str, Any]) -> Iterator[Row]:
     """Each model's rows; `equal` are Llamas with as many parameters."""
-    kept = {name: {form: compiled(model, form) for form in FORMS} for name, model in models.items()}
+    kept = {
+        name: {form: decoder_of(model, compiled=True, weights=form) for form in FORMS} for name, model in models.items()
+    }
     decoded = OneRow(run.device, TOKENS, at_least(0.7))
     works: dict[str, Work] = {}
     for name, model in models.items():
@@ -99,15 +100,6 @@ class OneRow:
         share = times.share_of_rate(name, self.tokens * self._bytes[name], limits)
         yield Row(f"{name}: of what memory allows", share, "%", self.target)
         yield Row(f"{name}: tokens a second", times.rate(name, self.tokens), "/s")
-
-
-def compiled(model: Any, form: str) -> Any:
-    """A copy whose steps are compiled and whose weights are kept in a form."""
-    copied = copy.deepcopy(model)
-    if form != "fp32":
-        copied.keep_weights(form)
-    copied.compile_decoding()
-    return copied
 
 
 def compiled_rows(

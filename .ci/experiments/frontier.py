@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ablations import BASE
 from evaluations import evaluation
 from running import PLAIN, Run, cell, markdown, read
 
@@ -10,8 +11,6 @@ SEEDS = 1
 WINDOWS = ("4", "8", "32", "null")
 """Tokens that a layer of the executor attends to; null: everything in the row."""
 STATES = (8, 64)
-BASE = ("model.head.init_std=0.5",)
-"""What the plans differ in from configs/python_docs.yaml: with these biases they were measured."""
 MEASURES = ("plan_mi", "boundary_reset_delta_loss", "shuffled_belief_delta_loss")
 
 

@@ -1,6 +1,5 @@
 """`apelr bench`: how fast a model is on this machine, beside what the machine can do and beside its own control."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from apelr_cli.benchmark_limits import LARGE_READ, memory_reads, products_of
 from apelr_cli.benchmark_timing import Figure, Times, Work, time_in_turn
 from apelr_cli.benchmark_works import (
     control_of,
+    decoder_of,
     decoding,
     evaluation,
     planner_part,
@@ -65,7 +65,7 @@ def benchmark_model(
     `compiled` and with `weights` in fewer bits if wanted. Raises ValueError for a batch size of auto, where the
     precision cannot be had on the model's device, and for an executor that cannot be compiled.
     """
-    decoder = _decoder(model, compiled=compiled, weights=weights)
+    decoder = decoder_of(model, compiled=compiled, weights=weights)
     batch = random_batch(model, train.rows_per_step, train.seq_len)
     tokens = int(batch.lengths.sum())
     products = products_of(model, tokens, train.dtype)
@@ -130,18 +130,6 @@ def _figures(
         "batch_decoding_tokens_per_second": times.rate(many, MANY_ROWS * DECODED),
         "batch_decoding_ratio": times.scaled(one, many, MANY_ROWS),
     }
-
-
-def _decoder(model: PlannerLM, *, compiled: bool, weights: Literal["fp32", "bf16", "int8"]) -> PlannerLM:
-    """The model itself, or a copy that is compiled and has weights in fewer bits, which cannot be trained."""
-    if not compiled and weights == "fp32":
-        return model
-    copied = copy.deepcopy(model)
-    if weights != "fp32":
-        copied.keep_weights(weights)
-    if compiled:
-        copied.compile_decoding()
-    return copied
 
 
 def _about(model: PlannerLM, train: TrainConfig, control: PlannerLM | None, decoder: PlannerLM) -> dict[str, Any]:

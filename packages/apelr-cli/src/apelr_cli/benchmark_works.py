@@ -1,7 +1,8 @@
 """The works of a model that are timed: a training step, the planner's part of it, evaluation and decoding."""
 
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,7 +20,7 @@ from apelr_model import (
     mean_nll,
 )
 
-__all__ = ["control_of", "decoding", "evaluation", "planner_part", "random_batch", "training_steps"]
+__all__ = ["control_of", "decoder_of", "decoding", "evaluation", "planner_part", "random_batch", "training_steps"]
 
 
 def random_batch(model: PlannerLM, rows: int, targets: int, *, seed: int = 0) -> TokenBatch:
@@ -63,6 +64,18 @@ def planner_part(model: PlannerLM, optim: OptimConfig, batch: TokenBatch, *, ste
 def evaluation(model: PlannerLM, batch: TokenBatch) -> Work:
     """Each call gives the NLL of a batch, as periodic evaluations and `apelr eval --no-diagnostics` do."""
     return lambda: mean_nll(model, [batch])
+
+
+def decoder_of(model: PlannerLM, *, compiled: bool, weights: Literal["fp32", "bf16", "int8"]) -> PlannerLM:
+    """The model itself, or a copy that is compiled and has weights in fewer bits, which cannot be trained."""
+    if not compiled and weights == "fp32":
+        return model
+    copied = copy.deepcopy(model)
+    if weights != "fp32":
+        copied.keep_weights(weights)
+    if compiled:
+        copied.compile_decoding()
+    return copied
 
 
 def decoding(
