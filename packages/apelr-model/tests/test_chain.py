@@ -106,10 +106,24 @@ class TestProducts:
             assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
         torch.testing.assert_close(results[0][0][1], alone[0][0][0])
 
-    def test_gradcheck(self, device):
+    @pytest.mark.parametrize("with_evidence", [False, True])
+    def test_gradcheck(self, device, with_evidence):
         segments = cut(device, [list(range(9)), [0, 1, 2, 0, 1, 2, 3, 4, 5]], 2, 1)
         tensors = [x.requires_grad_() for x in problem(device, rows=2, runs=segments.runs, states=3, seed=4)]
-        torch.autograd.gradcheck(lambda *x: starts_by_products(*x[:4], segments, x[4]).exp(), tensors)
+
+        def starts(*values):
+            return starts_by_products(*values[:4], segments, values[4] if with_evidence else None).exp()
+
+        torch.autograd.gradcheck(starts, tensors[: 4 + with_evidence])
+
+    def test_how_many_runs_are_taken_at_a_time_does_not_show(self, device, monkeypatch):
+        segments = cut(device, [list(range(20)), [0, 1, 2, *range(17)]], 2)
+        tensors = problem(device, rows=2, runs=segments.runs, states=3, seed=7)
+        at_once = both(tensors, segments, with_evidence=True)[0]
+        monkeypatch.setattr("apelr_model.chain.BLOCK", 3)
+        in_blocks = both(tensors, segments, with_evidence=True)[0]
+        assert torch.equal(in_blocks[0], at_once[0])
+        assert all(map(torch.equal, in_blocks[1], at_once[1]))
 
 
 class TestRunStarts:

@@ -5,6 +5,7 @@ the transitions. `starts_by_products` carries probabilities instead, two small o
 by hand; it needs every transition above e^`LEAST_LOG_TRANSITION`, so that nothing that counts can underflow.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ __all__ = ["run_starts", "starts_by_products", "starts_by_steps"]
 
 LEAST_LOG_TRANSITION = -200
 """Nats. A run's sum of weights falls by at most its least transition; float64 ends at e^-708."""
+BLOCK = 256
+"""Runs that are tensors of their own at a time."""
 
 
 def run_starts(
@@ -92,10 +95,11 @@ def starts_by_products(
         log_weights = log_weights.masked_fill(segments.restarts.unsqueeze(-1), -torch.inf)
         later_ends = log_normalize(log_again.unsqueeze(1) + run_log_probs[:, 1:]).exp()
         ends = torch.cat([ends, later_ends.masked_fill(~restarts, 0.0)], dim=1)[:, :-1]
-    log_messages: Tensor = _Messages.apply(  # type: ignore[no-untyped-call]
+    log_later: Tensor = _Messages.apply(  # type: ignore[no-untyped-call]
         log_weights[:, :-1].transpose(0, 1), ends.transpose(0, 1), to_filter_dtype(log_transition).exp()
     ).transpose(0, 1)
-    log_later = log_normalize(log_messages if log_evidence is None else log_messages + log_evidence[:, 1:])
+    if log_evidence is not None:
+        log_later = log_normalize(log_later + log_evidence[:, 1:])
     if again:
         log_later = torch.where(restarts, log_again.unsqueeze(1), log_later)
     return _kept_beyond(torch.cat([log_start, log_later], dim=1), run_log_probs, segments)
@@ -113,50 +117,59 @@ def _kept_beyond(log_starts: Tensor, run_log_probs: Tensor, segments: Segments) 
     return torch.where(beyond.unsqueeze(-1), log_ends, log_starts)
 
 
+def _each_run(*tensors: Tensor, backwards: bool = False) -> Iterator[tuple[Tensor, ...]]:
+    """The runs [B, K] of tensors [S, B, K], `BLOCK` at a time: many more would keep Python's garbage collector busy."""
+    begins = range(0, len(tensors[0]), BLOCK)
+    for begin in reversed(begins) if backwards else begins:
+        parts = (tensor[begin : begin + BLOCK].unbind(0) for tensor in tensors)
+        yield from zip(*(part[::-1] if backwards else part for part in parts), strict=True)
+
+
 class _Messages(torch.autograd.Function):
-    """Unnormalised weights z_s of the plans at the starts of runs: z_{s+1} = y_s P, y_s = a_s + w_s z_s, z_0 = 0.
+    """The plans at the starts of runs: z_{s+1} = y_s P, y_s = a_s + w_s z_s, z_0 = 0, each row normalised at the end.
 
     log w [S, B, K], a [S, B, K] (beliefs at the ends of runs of known start; [1, B, K] where that is run 0 alone),
-    P [K, K] -> log z_1 ... z_S [S, B, K], each row up to a constant. The gradient of a function that does not depend on
-    those constants, with u_s = d / d z_s and v_s = d / d y_s = P u_{s+1}: u_s = (d / d log z_s) / z_s + w_s v_s,
+    P [K, K] -> log (z_s / sum_k z_s(k)), s = 1 ... S, [S, B, K]. The gradient, with g_s that of the result, and
+    u_s = d / d z_s and v_s = d / d y_s = P u_{s+1}: u_s = g_s / z_s - sum_k g_s(k) / sum_k z_s(k) + w_s v_s,
     d / d log w_s = w_s z_s v_s, d / d a_s = v_s, d / d P = sum_s y_s^T u_{s+1}.
     """
 
     @staticmethod
     def forward(ctx: Any, log_weights: Tensor, ends: Tensor, transition: Tensor) -> Tensor:
         peak = log_weights.amax(-1, keepdim=True)
-        weights = (log_weights - peak.masked_fill_(peak == -torch.inf, 0.0)).contiguous().exp_()
+        weights = log_weights.new_empty(log_weights.shape)  # in order of the runs, as the loop goes through it
+        torch.sub(log_weights, peak.masked_fill_(peak == -torch.inf, 0.0), out=weights).exp_()
         sums, messages = torch.empty_like(weights), torch.empty_like(weights)
         scales = torch.ones_like(ends[..., :1])
         every = int(LEAST_LOG_TRANSITION / min(-1.0, float(transition.min().log())))  # runs between two scalings
-        each = list(zip(weights.unbind(0), sums.unbind(0), messages.unbind(0), strict=True))
-        message = torch.zeros_like(ends[0])
-        for begin in range(0, len(each), every):
-            for run, (weight, total, after) in enumerate(each[begin : begin + every], begin):
-                torch.mul(message, weight, out=total)
-                if run < len(ends):
-                    total += ends[run]
-                if run == begin:
-                    scale = total.sum(-1, keepdim=True)
-                    scale.masked_fill_(scale == 0, 1.0)  # what is impossible stays so
-                    total.div_(scale)
-                    weight.div_(scale)
-                    if run < len(ends):
-                        scales[run] = scale
-                message = torch.mm(total, transition, out=after)
-        ctx.save_for_backward(weights, sums, messages, transition, scales)
-        return messages.log()
+        message, given = torch.zeros_like(ends[0]), len(ends)
+        for run, (weight, total, after) in enumerate(_each_run(weights, sums, messages)):
+            torch.mul(message, weight, out=total)
+            if run < given:
+                total += ends[run]
+            if run % every == 0:
+                scale = total.sum(-1, keepdim=True)
+                scale.masked_fill_(scale == 0, 1.0)  # what is impossible stays so
+                total.div_(scale)
+                weight.div_(scale)
+                if run < given:
+                    scales[run] = scale
+            message = torch.mm(total, transition, out=after)
+        totals = messages.sum(-1, keepdim=True)
+        totals.masked_fill_(totals == 0, 1.0)
+        ctx.save_for_backward(weights, sums, messages, totals, transition, scales)
+        return messages.log().sub_(totals.log())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        weights, sums, messages, transition, scales = ctx.saved_tensors
-        of_messages = (gradient / messages).masked_fill_(messages == 0, 0.0)  # u_1 ... u_S, once completed below
+        weights, sums, messages, totals, transition, scales = ctx.saved_tensors
+        of_messages = (gradient / messages).sub_(gradient.sum(-1, keepdim=True) / totals)
+        of_messages.masked_fill_(messages == 0, 0.0)  # u_1 ... u_S, once completed below
         of_sums = torch.empty_like(weights)  # v
         back = transition.T.contiguous()
         of_message = of_messages[-1]
-        each = zip(weights.unbind(0)[:0:-1], of_sums.unbind(0)[:0:-1], of_messages.unbind(0)[-2::-1], strict=True)
-        for weight, of_sum, before in each:
+        for weight, of_sum, before in _each_run(weights[1:], of_sums[1:], of_messages[:-1], backwards=True):
             torch.mm(of_message, back, out=of_sum)
             of_message = before.addcmul_(weight, of_sum)
         torch.mm(of_message, back, out=of_sums[0])
