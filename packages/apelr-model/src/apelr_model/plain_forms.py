@@ -18,8 +18,9 @@ def fast_forms() -> bool:
 def plain_forms() -> Iterator[None]:
     """Inside, what has a fast form and a plain one uses the plain one: for comparisons, and to rule the fast out.
 
-    Those are the filter from chunk to chunk (in log space, step by step), the GRU in training on CPUs (PyTorch's) and,
-    where it was asked for, compiled decoding (step by step in PyTorch).
+    Those are the filter from chunk to chunk (in log space, step by step), the GRU in training on CPUs (PyTorch's),
+    products of few rows with large weights on CPUs (`torch.nn.functional.linear`) and, where it was asked for, compiled
+    decoding (step by step in PyTorch).
     """
     before = _FAST.set(False)
     try:
