@@ -17,7 +17,7 @@ from apelr_tokenizers import Encoding, Tokenizer
 BATCH_CHARS = 1 << 18
 BATCH_PIECES = 1024
 PIECE_CHARS = 1 << 18
-ENCODED_AHEAD = 2
+ENCODED_AHEAD = 3
 """Batches that are encoded while the one before them is packed: the tokenizer's library leaves Python to others."""
 _LINE_START = re.compile(r"\n(?=\S)")
 _WORD_END = re.compile(r"(?<=\S)(?= \S)")
@@ -82,11 +82,6 @@ def smallest_unsigned(largest: int) -> np.dtype[Any]:
     return np.dtype("u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4")
 
 
-def _unsigned(values: list[int]) -> np.ndarray:
-    """The values in 32 bits; through `array` in a quarter of numpy's own time for a list."""
-    return np.frombuffer(array("I", values), dtype=np.dtype("I"))
-
-
 def split_long_text(text: str) -> Iterator[str]:
     """Parts of at most `PIECE_CHARS` characters that join to `text`.
 
@@ -111,7 +106,7 @@ def _batches(documents: Iterable[str]) -> Iterator[list[_Piece]]:
     batch: list[_Piece] = []
     chars = 0
     for document in documents:
-        parts = list(split_long_text(document))
+        parts = [document] if len(document) <= PIECE_CHARS else list(split_long_text(document))
         for index, part in enumerate(parts):
             batch.append(_Piece(part, index == 0, index == len(parts) - 1))
             chars += len(part)
@@ -209,8 +204,7 @@ class DocumentPacker:
 
     def _pack(self, batch: list[_Piece], encodings: list[Encoding]) -> PackedPart:
         """One batch, cut at the cap."""
-        ids: list[int] = []
-        byte_counts: list[int] = []
+        ids, byte_counts = array("I"), array("I")  # a quarter of numpy's own time for a list
         room = None if self._max_tokens is None else self._max_tokens - self.tokens
         for piece, encoding in zip(batch, encodings, strict=True):
             if room is not None and len(ids) >= room:
@@ -220,8 +214,8 @@ class DocumentPacker:
                 self._open = (0, 0)
                 ids.append(self._tokenizer.bos_id)
                 byte_counts.append(0)
-            ids.extend(encoding.ids)
-            byte_counts.extend(encoding.byte_counts)
+            ids.fromlist(encoding.ids)
+            byte_counts.fromlist(encoding.byte_counts)
             if piece.last:
                 ids.append(self._tokenizer.eos_id)
                 byte_counts.append(0)
@@ -231,8 +225,8 @@ class DocumentPacker:
                 self.unknown += self._open[0]
                 self._open = None
         assert len(ids) == len(byte_counts), "the tokenizer gives one byte count for each id"
-        counts = _unsigned(byte_counts[:room])
-        return PackedPart(_unsigned(ids[:room]).astype(self._type), counts.astype(smallest_unsigned(int(counts.max()))))
+        kept, counts = (np.frombuffer(values, dtype=np.dtype("I"))[:room] for values in (ids, byte_counts))
+        return PackedPart(kept.astype(self._type), counts.astype(smallest_unsigned(int(counts.max()))))
 
     def _count_unknown(self, encoding: Encoding, beyond: int) -> None:
         """Add the unknown characters of a part to its document's, and the unknown ids but the last `beyond` ones."""
