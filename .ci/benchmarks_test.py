@@ -188,6 +188,19 @@ def test_decoding_says_of_every_row_how_it_decodes(instant, monkeypatch):
     assert sum(f"compiled, fp32, {decoding.MANY} rows beside 1" in title for title in titles) == 5
     assert sum(f"plain, {decoding.MANY} rows beside 1" in title for title in titles) == 5
     assert all("not compiled" in title for title in titles if "generate" in title or title.startswith("Llama"))
+    assert sum("of the memory's bandwidth" in title for title in titles) == 5 * (1 + len(decoding.FORMS))
+
+
+@pytest.mark.parametrize("name", ["V1", "V2 dense"])
+def test_tokens_after_prompts_go_on_from_what_was_read(instant, name):
+    """Each row's first token comes after as many ids as its prompt has."""
+    model = subjects.make(name, subjects.TRANSFORMER, 64, torch.device("cpu"))
+    stood, predict = [], model.predict
+    model.predict = lambda ids, state: stood.append(state.position.tolist()) or predict(ids, state)
+    run = decoding.continuing(model, [[1] * 2, [1] * 5], tokens=2)
+    run()
+    run()
+    assert stood == [[2, 5], [3, 6]] * 2
 
 
 def test_prompts_of_different_lengths_have_as_many_ids_as_those_of_one():
@@ -218,7 +231,7 @@ def test_a_card_decodes_plain_and_compiled(monkeypatch):
     for name in cuda.CONFIGS:
         for how in ("plain", "compiled, fp32", "compiled, bf16"):
             of_row = f"{name}, 1 row, {how}"
-            assert {f"{of_row}: of what memory allows", f"{of_row}: tokens a second"} <= set(titles)
+            assert {f"{of_row}: of the memory's bandwidth", f"{of_row}: tokens a second"} <= set(titles)
 
 
 def group(**changes):

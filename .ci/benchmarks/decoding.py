@@ -54,6 +54,7 @@ def own_rows(run: Run, models: dict[str, Any], equal: dict[str, Any]) -> Iterato
             for kind, lengths in {"prompts": EVEN, "ragged prompts": RAGGED}.items():
                 prompts = [[1] * length for length in lengths]
                 works[f"{name}, {kind}"] = decoding(model, MANY, TOKENS, prompts=prompts)
+                works[f"{name}, after {kind}"] = continuing(model, prompts, TOKENS)
         for form, copied in kept[name].items():
             decoded.add(f"{name}, 1 row, compiled, {form}", copied)
     for name, model in equal.items():
@@ -68,12 +69,32 @@ def own_rows(run: Run, models: dict[str, Any], equal: dict[str, Any]) -> Iterato
         yield Row(title, times.scaled(one, many, MANY), "x", at_least(8))
         if name.startswith(TARGETED):
             title = f"{name}, plain, {MANY} prompts of {min(RAGGED)} to {max(RAGGED)} ids beside {EVEN[0]} ids each"
-            yield Row(title, times.ratio(f"{name}, ragged prompts", f"{name}, prompts"), "x", at_most(1.05))
+            ratio = times.ratio(f"{name}, after ragged prompts", f"{name}, after prompts")
+            yield Row(f"{title}: {TOKENS} tokens once they are read", ratio, "x", at_most(1.05))
+            ratio = times.ratio(f"{name}, ragged prompts", f"{name}, prompts")
+            yield Row(f"{title}: reading them and {TOKENS} tokens", ratio)
         yield from compiled_rows(times, decoded, name, FORMS, f"Llama like {name}, 1 row" if name in equal else None)
         one, many = f"{name}, 1 row, compiled, fp32", f"{name}, {MANY} rows, compiled, fp32"
         title = f"{name}, compiled, fp32, {MANY} rows beside 1: tokens a second"
         yield Row(title, times.scaled(one, many, MANY))
     yield from llama_rows(times, list(equal))
+
+
+def continuing(model: PlannerLM, prompts: Sequence[Sequence[int]], tokens: int) -> Work:
+    """Each call goes on from prompts that have been read, by `tokens` tokens a row, drawing none."""
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
+    ids = torch.ones(len(prompts), int(lengths.max()) + 1, dtype=torch.long, device=model.device)
+    model.eval()
+    with torch.inference_mode():
+        begin = model.read(ids[:, :-1], ids[:, 1:], state=model.initial_state(len(prompts)), lengths=lengths).state
+
+    def run() -> None:
+        state = begin
+        with torch.inference_mode():
+            for _ in range(tokens):
+                state = model.observe(model.predict(ids[:, 0], state), ids[:, 0])
+
+    return run
 
 
 class OneRow:
@@ -95,10 +116,14 @@ class OneRow:
         self.works[name] = decoding(model, 1, self.tokens)
 
     def rows(self, times: Times, name: str) -> Iterator[Row]:
-        """Its share of the fastest read in each round, and its speed."""
-        limits = {read.name: read.bytes for read in self._limits[name]}
-        share = times.share_of_rate(name, self.tokens * self._bytes[name], limits)
-        yield Row(f"{name}: of what memory allows", share, "%", self.target)
+        """Its shares of the fastest read in each round, of much and of as many bytes as it has, and its speed."""
+        for limit, reads, target in (
+            ("the memory's bandwidth", self.large, self.target),
+            ("what memory and caches allow", self._limits[name], None),
+        ):
+            limits = {read.name: read.bytes for read in reads}
+            share = times.share_of_rate(name, self.tokens * self._bytes[name], limits)
+            yield Row(f"{name}: of {limit}", share, "%", target)
         yield Row(f"{name}: tokens a second", times.rate(name, self.tokens), "/s")
 
 
