@@ -30,7 +30,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         found = (weight * x.reshape(-1)).sum(-1).unsqueeze(0)
     elif weight.numel() > SMALL_WEIGHT and weight.dtype == x.dtype == torch.float32 and (compiling or fast_forms()):
         columns = x.reshape(rows, -1)
-        found = (weight @ (columns if rows > 1 else columns.repeat(2, 1)).T).T[:rows]
+        found = (weight @ (columns if rows > 1 else torch.cat((columns, columns))).T).T[:rows]
     else:
         return linear(x, weight, bias)
     found = found.contiguous().view(*x.shape[:-1], -1)
