@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,14 @@ import torch
 FOLDER = Path(__file__).resolve().parent / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
-import cuda  # noqa: E402
+import card  # noqa: E402
 import decoding  # noqa: E402
 import evaluation  # noqa: E402
 import growth  # noqa: E402
 import measured  # noqa: E402
 import plot  # noqa: E402
 import reference  # noqa: E402
+import settings  # noqa: E402
 import subjects  # noqa: E402
 import training_gru  # noqa: E402
 import training_transformer  # noqa: E402
@@ -29,7 +31,7 @@ import writing  # noqa: E402
 from apelr_cli import benchmark_limits  # noqa: E402
 from apelr_cli.benchmark_costs import training_flops  # noqa: E402
 from apelr_cli.benchmark_timing import Figure, Times  # noqa: E402
-from apelr_model import TransformerConfig, V1Config, V2Config, build_model, count_costs  # noqa: E402
+from apelr_model import OptimConfig, TransformerConfig, V1Config, V2Config, build_model, count_costs  # noqa: E402
 
 COLOURED = set(plot.COLOURS.values())
 CONFIGS = {
@@ -124,9 +126,9 @@ def test_the_sizes_are_those_of_the_page():
 
 def test_the_models_of_the_card_have_about_150_million_parameters():
     with torch.device("meta"):
-        sizes = {name: subjects.count(cuda.make(name)) for name in cuda.CONFIGS}
-    assert sizes[cuda.CONTROL] == pytest.approx(150e6, rel=0.02)
-    assert sizes[cuda.FACTORIZED] == pytest.approx(sizes[cuda.CONTROL], rel=0.01)
+        sizes = {name: subjects.count(card.make(name)) for name in card.CONFIGS}
+    assert sizes[card.CONTROL] == pytest.approx(150e6, rel=0.02)
+    assert sizes[card.FACTORIZED] == pytest.approx(sizes[card.CONTROL], rel=0.01)
 
 
 class Instant(measured.Run):
@@ -178,6 +180,24 @@ def test_evaluations_are_held_against_their_own_head_s_product(instant):
                 assert share == pytest.approx(flops / own.flops)
 
 
+def test_settings_are_each_measured_beside_the_defaults_where_the_machine_has_them(instant, monkeypatch):
+    made = []
+    monkeypatch.setattr(settings, "training_steps", lambda model, optim, *_: made.append(optim))
+
+    def refuses(optim, device):
+        if optim.compile:
+            raise ValueError("no compiler")
+
+    monkeypatch.setattr(settings, "check_arithmetic", refuses)
+    titles = [row.work for row in settings.rows(instant)]
+    names = [name for name in settings.SETTINGS if name != "compile: true"]
+    assert made == [OptimConfig(), *(OptimConfig(**settings.SETTINGS[name]) for name in names)]
+    assert titles[: len(names)] == [f"`{name}`: times as fast as with the defaults" for name in names]
+    assert titles[len(names) :] == [f"{name}: a step" for name in ("defaults", *names)]
+    for name, changes in settings.SETTINGS.items():
+        assert ", ".join(f"{key}: {str(value).lower()}" for key, value in changes.items()) == name
+
+
 def test_decoding_says_of_every_row_how_it_decodes(instant, monkeypatch):
     monkeypatch.setattr(decoding, "decoder_of", lambda model, **how: model)
     for name in ("llama", "llama_as_large_as"):
@@ -209,26 +229,32 @@ def test_prompts_of_different_lengths_have_as_many_ids_as_those_of_one():
     assert len(set(decoding.RAGGED)) == decoding.MANY
 
 
+def test_a_process_of_its_own_can_begin_with_this_folder():
+    """It finds this folder first: no name here may be one that a library looks for, as torch does for `cuda`."""
+    program = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); import subjects, memory"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_without_a_card_the_group_refuses_in_one_line():
     run = measured.Run(1, "wall", torch.device("cpu"))
     with pytest.raises(
-        SystemExit, match=r"^the group cuda needs a CUDA device, got cpu: name it where there is a card$"
+        SystemExit, match=r"^the group card needs a CUDA device, got cpu: name it where there is a card$"
     ):
-        next(cuda.rows(run))
+        next(card.rows(run))
 
 
 def test_a_card_decodes_plain_and_compiled(monkeypatch):
-    monkeypatch.setattr(cuda, "VOCABULARY", 64)
-    monkeypatch.setattr(cuda, "CONFIGS", {name: V2Config(token_dim=4, hidden_dim=8) for name in cuda.CONFIGS})
+    monkeypatch.setattr(card, "VOCABULARY", 64)
+    monkeypatch.setattr(card, "CONFIGS", {name: V2Config(token_dim=4, hidden_dim=8) for name in card.CONFIGS})
     monkeypatch.setattr(decoding, "LARGE_READ", 2**14)
     monkeypatch.setattr(benchmark_limits, "LARGEST_RESULT", 2**14)
     forms = []
-    monkeypatch.setattr(cuda, "decoder_of", lambda model, *, compiled, weights: forms.append(weights) or model)
-    monkeypatch.setattr(cuda, "ROWS", 2)
-    monkeypatch.setattr(cuda, "TARGETS", 16)
-    titles = [row.work for row in cuda.rows_of_models(Instant(1, "wall", torch.device("cpu")))]
+    monkeypatch.setattr(card, "decoder_of", lambda model, *, compiled, weights: forms.append(weights) or model)
+    monkeypatch.setattr(card, "ROWS", 2)
+    monkeypatch.setattr(card, "TARGETS", 16)
+    titles = [row.work for row in card.rows_of_models(Instant(1, "wall", torch.device("cpu")))]
     assert forms == 3 * ["fp32", "bf16"]
-    for name in cuda.CONFIGS:
+    for name in card.CONFIGS:
         for how in ("plain", "compiled, fp32", "compiled, bf16"):
             of_row = f"{name}, 1 row, {how}"
             assert {f"{of_row}: of the memory's bandwidth", f"{of_row}: tokens a second"} <= set(titles)
@@ -325,7 +351,7 @@ def test_the_recorded_command_has_the_device_that_was_used(command):
 
 def test_every_group_is_a_module_with_a_line_and_rows():
     source = (FOLDER / "__main__.py").read_text(encoding="utf-8")
-    names = {path.stem for path in FOLDER.glob("*.py")}
+    names = {path.stem for path in FOLDER.glob("[a-z]*.py")}
     groups = {name for name in names if "def rows(run: Run)" in (FOLDER / f"{name}.py").read_text(encoding="utf-8")}
     assert all(f'"{name}"' in source for name in groups)
-    assert len(groups) == 12
+    assert len(groups) == 13

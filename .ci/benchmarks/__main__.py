@@ -13,17 +13,17 @@ import time
 from pathlib import Path
 
 GROUPS = [
-    *("limits", "training_gru", "training_transformer", "planner", "filtering", "decoding", "evaluation"),
-    *("memory", "data", "startup", "growth", "cuda"),
+    *("limits", "training_gru", "training_transformer", "settings", "planner", "filtering", "decoding", "evaluation"),
+    *("memory", "data", "startup", "growth", "card"),
 ]
-"""Each a module of this folder, in the order of the page; cuda is measured where it is named."""
+"""Each a module of this folder, in the order of the page; card is measured where it is named."""
 
 
 def main() -> None:
     """Measure groups one after the other and print their tables."""
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"groups, all but cuda if none is named: {', '.join(GROUPS)}"
+        "names", nargs="*", metavar="NAME", help=f"groups, all but card if none is named: {', '.join(GROUPS)}"
     )
     parser.add_argument("--rounds", type=positive, default=7, help="rounds that are counted (default: 7)")
     parser.add_argument("--threads", type=positive, help="threads of every library (default: one a core)")
@@ -44,7 +44,7 @@ def main() -> None:
         chosen.device = resolve_device(chosen.device).type
     except ValueError as error:
         parser.error(str(error))
-    for name in [] if chosen.only_docs else chosen.names or [name for name in GROUPS if name != "cuda"]:
+    for name in [] if chosen.only_docs else chosen.names or [name for name in GROUPS if name != "card"]:
         measure(name, chosen)
     if chosen.docs or chosen.only_docs:
         import writing

@@ -57,6 +57,7 @@ def waiting(run: Run) -> Iterator[Row]:
         times = run.time(works)
         share = times.ratio(f"{name}: batch", f"{name}: step")
         yield Row(f"{name}: waiting for data, of a training step", share, "%", at_most(0.01))
+        yield Row(f"{name}: cutting a batch", times.each(f"{name}: batch"), "ms")
 
 
 def caching_peak(documents: list[str], copies: int):

@@ -41,7 +41,7 @@ CONFIGS = {
 def rows(run: Run) -> Iterator[Row]:
     """Those of `rows_of_models`; without a card the process ends with one line."""
     if run.device.type != "cuda":
-        raise SystemExit(f"the group cuda needs a CUDA device, got {run.device.type}: name it where there is a card")
+        raise SystemExit(f"the group card needs a CUDA device, got {run.device.type}: name it where there is a card")
     yield from rows_of_models(run)
 
 
