@@ -8,7 +8,8 @@ from apelr_model.plain_forms import fast_forms
 
 __all__ = ["Projection", "product"]
 
-FEW_ROWS = 8
+FEW_ROWS, SEVERAL_ROWS = 8, 128
+BLOCKS = 16
 SMALL_WEIGHT = 2**16
 """Numbers of a weight (256 KiB) that a core's own cache holds: any form reads it fast."""
 
@@ -16,25 +17,34 @@ SMALL_WEIGHT = 2**16
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [..., D], weight [N, D], bias [N] -> x W^T + b [..., N].
 
-    On a CPU, a step of decoding reads the weights from memory and computes little. One row in compiled code is written
-    as sums over the weight's rows: a loop is made of them that reads the weight once, as it lies in memory, and weights
-    of few bits (low_precision.py) are expanded in registers. Up to `FEW_ROWS` rows are otherwise the columns of W x^T:
-    the libraries' product of a large matrix with few columns reads it up to three times as fast as that of few rows
-    with its transpose, and one column, alone, as slowly as one row. Everywhere else it is `torch.nn.functional.linear`.
+    On a CPU a step of decoding reads the weights from memory and computes little, for which the libraries' product of
+    few rows is slow. Without gradients it is written in other ways. One row in compiled code sums over the weight's
+    rows: a loop that reads it once as it lies in memory, and expands weights of few bits (low_precision.py) in
+    registers. With a large float32 weight up to `FEW_ROWS` rows are the columns of W x^T, a single row twice, and up to
+    `SEVERAL_ROWS` are multiplied with `BLOCKS` parts of the weight, which threads share better. Everywhere else it is
+    `torch.nn.functional.linear`. What that gains says docs/benchmarks.md.
     """
     rows = x.numel() // x.shape[-1]
-    if rows == 0 or rows > FEW_ROWS or x.device.type != "cpu":
+    if rows == 0 or rows > SEVERAL_ROWS or x.device.type != "cpu" or torch.is_grad_enabled():
         return linear(x, weight, bias)
-    compiling = torch.compiler.is_compiling()
-    if compiling and rows == 1:
-        found = (weight * x.reshape(-1)).sum(-1).unsqueeze(0)
-    elif weight.numel() > SMALL_WEIGHT and weight.dtype == x.dtype == torch.float32 and (compiling or fast_forms()):
-        columns = x.reshape(rows, -1)
-        found = (weight @ (columns if rows > 1 else torch.cat((columns, columns))).T).T[:rows]
+    flat = x.reshape(rows, -1)
+    if torch.compiler.is_compiling() and rows == 1:
+        found = (weight * flat).sum(-1).unsqueeze(0)
+    elif rows <= FEW_ROWS and _is_large(weight, x):
+        found = (weight @ (flat if rows > 1 else torch.cat((flat, flat))).T).T[:rows].contiguous()
+    elif rows > FEW_ROWS and _is_large(weight, x) and len(weight) % BLOCKS == 0:
+        parts = weight.view(BLOCKS, -1, weight.shape[1]).transpose(1, 2)
+        found = torch.bmm(flat.expand(BLOCKS, -1, -1), parts).transpose(0, 1).reshape(rows, -1)
     else:
         return linear(x, weight, bias)
-    found = found.contiguous().view(*x.shape[:-1], -1)
+    found = found.view(*x.shape[:-1], -1)
     return found if bias is None else found + bias
+
+
+def _is_large(weight: Tensor, x: Tensor) -> bool:
+    """Is it a float32 weight that memory is read for, where fast forms are wanted? Compiled code is one of them."""
+    in_float32 = weight.dtype == x.dtype == torch.float32
+    return in_float32 and weight.numel() > SMALL_WEIGHT and (torch.compiler.is_compiling() or fast_forms())
 
 
 class Projection(nn.Linear):
