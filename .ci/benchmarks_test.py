@@ -19,6 +19,7 @@ import card  # noqa: E402
 import decoding  # noqa: E402
 import evaluation  # noqa: E402
 import growth  # noqa: E402
+import limits  # noqa: E402
 import measured  # noqa: E402
 import plot  # noqa: E402
 import reference  # noqa: E402
@@ -221,6 +222,15 @@ def test_tokens_after_prompts_go_on_from_what_was_read(instant, name):
     run()
     run()
     assert stood == [[2, 5], [3, 6]] * 2
+
+
+def test_products_of_few_rows_are_measured_beside_the_library_s(instant, monkeypatch):
+    monkeypatch.setattr(limits, "WEIGHT", (32, 4))
+    found = list(limits.few_rows(instant))
+    assert len(found) == 2 * len(limits.FEW)
+    assert [row.figure.median for row in found] == [1.0, 32 * 4 * 4] * len(limits.FEW)
+    for name, work in instant.works.items():
+        assert work().shape == (int(name.partition(",")[0]), 32)
 
 
 def test_prompts_of_different_lengths_have_as_many_ids_as_those_of_one():

@@ -1,4 +1,4 @@
-"""decoding: one row, plain and compiled, against what memory allows, many rows, and generate of transformers"""
+"""decoding: one row, plain and compiled, against the memory's bandwidth, many rows, and generate of transformers"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -98,10 +98,10 @@ def continuing(model: PlannerLM, prompts: Sequence[Sequence[int]], tokens: int) 
 
 
 class OneRow:
-    """Decoding of one row by several models, each beside what memory allows."""
+    """Decoding of one row by several models, each beside what it must read."""
 
     def __init__(self, device: torch.device, tokens: int, target: Target) -> None:
-        """Each call draws `tokens` tokens; `target` is for the shares of what memory allows."""
+        """Each call draws `tokens` tokens; `target` is for the shares of the memory's bandwidth."""
         self.tokens, self.target = tokens, target
         self.large = memory_reads(LARGE_READ, device=device)
         self.works: dict[str, Work] = {read.name: read for read in self.large}

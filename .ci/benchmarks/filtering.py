@@ -51,7 +51,7 @@ def rows(run: Run) -> Iterator[Row]:
                 yield Row(f"{ours}: beside dynamax", times.ratio(ours, f"{size}: dynamax, {kind}"), "x", target)
             ours = f"{size}: chunks of {length}, forward"
             share = times.share_of_rate(ours, filtered_bytes(case), limits)
-            yield Row(f"{ours}: of what memory allows", share, "%")
+            yield Row(f"{ours}: of the memory's bandwidth", share, "%")
         for name in works:
             yield Row(name, times.each(name), "ms")
 

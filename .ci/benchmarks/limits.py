@@ -1,4 +1,4 @@
-"""the machine's limits: products of matrices at the sizes of the models, and reading memory"""
+"""the machine's limits: products of matrices at the sizes of the models, few rows' forms, and reading memory"""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,8 @@ import torch
 from measured import Row, Run
 
 from apelr_cli.benchmark_limits import LARGE_READ, MatrixProduct, memory_reads
+from apelr_cli.benchmark_timing import Work
+from apelr_model import row_product
 
 PRODUCTS = {
     "large": (2048, 2048, 2048),
@@ -18,6 +20,9 @@ PRODUCTS = {
 }
 """[rows, inner, columns]."""
 SMALL_READ = 2**25
+FEW = (1, 2, 8, 16, 32, 128)
+WEIGHT = (32768, 512)
+"""V2's head, transformer sizes: 64 MiB."""
 
 
 def rows(run: Run) -> Iterator[Row]:
@@ -28,6 +33,7 @@ def rows(run: Run) -> Iterator[Row]:
         for name, product in products.items():
             title = f"product {product.name.removeprefix('product ')} ({name})"
             yield Row(title, times.rate(f"{name}, {dtype}", product.flops), "GFLOP/s")
+    yield from few_rows(run)
     reads = [read for size in (LARGE_READ, SMALL_READ) for read in memory_reads(size, device=run.device)]
     large = torch.ones(LARGE_READ // 4, device=run.device)
     into = torch.empty_like(large)
@@ -36,3 +42,23 @@ def rows(run: Run) -> Iterator[Row]:
         way = "a matrix times a vector" if read.way == "product" else "the sum of a matrix"
         yield Row(f"read {read.bytes / 2**20:.0f} MiB: {way}", times.rate(read.name, read.bytes), "GB/s")
     yield Row(f"copy {LARGE_READ / 2**20:.0f} MiB, read and written", times.rate("copy", 2 * LARGE_READ), "GB/s")
+
+
+def few_rows(run: Run) -> Iterator[Row]:
+    """A layer's product of few rows beside the library's own form."""
+    weight, works = torch.randn(*WEIGHT, device=run.device), {}
+    for count in FEW:
+        x = torch.randn(count, WEIGHT[1], device=run.device)
+        works[f"{count}, own"] = inference(row_product.product, x, weight)
+        works[f"{count}, library"] = inference(torch.nn.functional.linear, x, weight)
+    times = run.time(works)
+    for count in FEW:
+        title = f"a layer's product, {count} x {WEIGHT[1]} x {WEIGHT[0]}: times as fast as `torch.nn.functional.linear`"
+        yield Row(title, times.ratio(f"{count}, library", f"{count}, own"))
+        rate = times.rate(f"{count}, own", weight.numel() * weight.element_size())
+        yield Row(f"a layer's product, {count} x {WEIGHT[1]} x {WEIGHT[0]}: weights read", rate, "GB/s")
+
+
+def inference(function: Work, x: torch.Tensor, weight: torch.Tensor) -> Work:
+    """A product without gradients."""
+    return torch.inference_mode()(lambda: function(x, weight))

@@ -22,7 +22,7 @@ SECTIONS: dict[str, dict[str, tuple[str, float, str]]] = {
     },
     "decoding": {
         "decoding_tokens_per_second": ("1 row, tokens a second", 1, ""),
-        "decoding_share_of_bandwidth_bound": ("1 row, of what memory allows", 100, "%"),
+        "decoding_share_of_bandwidth_bound": ("1 row, of what memory and caches allow", 100, "%"),
         "batch_decoding_tokens_per_second": (f"{MANY_ROWS} rows, tokens a second", 1, ""),
         "batch_decoding_ratio": (f"{MANY_ROWS} rows beside 1", 1, "x"),
     },

@@ -9,7 +9,9 @@ from apelr_model.plain_forms import fast_forms
 __all__ = ["Projection", "product"]
 
 FEW_ROWS, SEVERAL_ROWS = 8, 128
-BLOCKS = 16
+"""Rows up to which a product has another form."""
+PARTS = 16
+"""Of a weight, multiplied one by one with several rows."""
 SMALL_WEIGHT = 2**16
 """Numbers of a weight (256 KiB) that a core's own cache holds: any form reads it fast."""
 
@@ -21,28 +23,31 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     few rows is slow. Without gradients it is written in other ways. One row in compiled code sums over the weight's
     rows: a loop that reads it once as it lies in memory, and expands weights of few bits (low_precision.py) in
     registers. With a large float32 weight up to `FEW_ROWS` rows are the columns of W x^T, a single row twice, and up to
-    `SEVERAL_ROWS` are multiplied with `BLOCKS` parts of the weight, which threads share better. Everywhere else it is
-    `torch.nn.functional.linear`. What that gains says docs/benchmarks.md.
+    `SEVERAL_ROWS` are multiplied with each of `PARTS` parts of the weight, which threads share better. Everywhere else
+    it is `torch.nn.functional.linear`. What that gains is in docs/benchmarks.md.
     """
-    rows = x.numel() // x.shape[-1]
-    if rows == 0 or rows > SEVERAL_ROWS or x.device.type != "cpu" or torch.is_grad_enabled():
+    on_cpu = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    if torch.is_grad_enabled() or not on_cpu or x.numel() == 0:
         return linear(x, weight, bias)
+    rows = x.numel() // x.shape[-1]
     flat = x.reshape(rows, -1)
     if torch.compiler.is_compiling() and rows == 1:
         found = (weight * flat).sum(-1).unsqueeze(0)
-    elif rows <= FEW_ROWS and _is_large(weight, x):
+    elif rows > SEVERAL_ROWS or not _gains(weight, x):
+        return linear(x, weight, bias)
+    elif rows <= FEW_ROWS:
         found = (weight @ (flat if rows > 1 else torch.cat((flat, flat))).T).T[:rows].contiguous()
-    elif rows > FEW_ROWS and _is_large(weight, x) and len(weight) % BLOCKS == 0:
-        parts = weight.view(BLOCKS, -1, weight.shape[1]).transpose(1, 2)
-        found = torch.bmm(flat.expand(BLOCKS, -1, -1), parts).transpose(0, 1).reshape(rows, -1)
+    elif len(weight) % PARTS == 0:
+        parts = weight.reshape(PARTS, -1, weight.shape[1]).transpose(1, 2)
+        found = torch.bmm(flat.expand(PARTS, -1, -1), parts).transpose(0, 1).reshape(rows, -1)
     else:
         return linear(x, weight, bias)
     found = found.view(*x.shape[:-1], -1)
     return found if bias is None else found + bias
 
 
-def _is_large(weight: Tensor, x: Tensor) -> bool:
-    """Is it a float32 weight that memory is read for, where fast forms are wanted? Compiled code is one of them."""
+def _gains(weight: Tensor, x: Tensor) -> bool:
+    """Does another form than `linear` gain anything, and may it be used? (In compiled code, always.)"""
     in_float32 = weight.dtype == x.dtype == torch.float32
     return in_float32 and weight.numel() > SMALL_WEIGHT and (torch.compiler.is_compiling() or fast_forms())
 
