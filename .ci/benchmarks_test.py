@@ -183,7 +183,7 @@ def test_evaluations_are_held_against_their_own_head_s_product(instant):
 
 def test_settings_are_each_measured_beside_the_defaults_where_the_machine_has_them(instant, monkeypatch):
     made = []
-    monkeypatch.setattr(settings, "training_steps", lambda model, optim, *_: made.append(optim))
+    monkeypatch.setattr(subjects, "training_steps", lambda model, optim, *_: made.append(optim))
 
     def refuses(optim, device):
         if optim.compile:

@@ -12,6 +12,7 @@ from apelr_cli.benchmark_limits import LARGE_READ, MemoryRead, memory_reads
 from apelr_cli.benchmark_timing import Times, Work
 from apelr_cli.benchmark_works import decoder_of, decoding
 from apelr_model import PlannerLM
+from apelr_model.generation import read_prompts
 
 TOKENS, MANY = 16, 32
 EVEN = [64] * MANY
@@ -82,17 +83,15 @@ def own_rows(run: Run, models: dict[str, Any], equal: dict[str, Any]) -> Iterato
 
 def continuing(model: PlannerLM, prompts: Sequence[Sequence[int]], tokens: int) -> Work:
     """Each call goes on from prompts that have been read, by `tokens` tokens a row, drawing none."""
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
-    ids = torch.ones(len(prompts), int(lengths.max()) + 1, dtype=torch.long, device=model.device)
     model.eval()
-    with torch.inference_mode():
-        begin = model.read(ids[:, :-1], ids[:, 1:], state=model.initial_state(len(prompts)), lengths=lengths).state
+    ids = torch.ones(len(prompts), dtype=torch.long, device=model.device)
+    begin = read_prompts(model, [[*prompt, 1] for prompt in prompts])
 
     def run() -> None:
         state = begin
         with torch.inference_mode():
             for _ in range(tokens):
-                state = model.observe(model.predict(ids[:, 0], state), ids[:, 0])
+                state = model.observe(model.predict(ids, state), ids)
 
     return run
 

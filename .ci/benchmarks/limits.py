@@ -1,6 +1,6 @@
 """the machine's limits: products of matrices at the sizes of the models, few rows' forms, and reading memory"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import subjects
 import torch
@@ -53,12 +53,13 @@ def few_rows(run: Run) -> Iterator[Row]:
         works[f"{count}, library"] = inference(torch.nn.functional.linear, x, weight)
     times = run.time(works)
     for count in FEW:
-        title = f"a layer's product, {count} x {WEIGHT[1]} x {WEIGHT[0]}: times as fast as `torch.nn.functional.linear`"
-        yield Row(title, times.ratio(f"{count}, library", f"{count}, own"))
+        title = f"a layer's product, {count} x {WEIGHT[1]} x {WEIGHT[0]}"
+        ratio = times.ratio(f"{count}, library", f"{count}, own")
+        yield Row(f"{title}: times as fast as `torch.nn.functional.linear`", ratio)
         rate = times.rate(f"{count}, own", weight.numel() * weight.element_size())
-        yield Row(f"a layer's product, {count} x {WEIGHT[1]} x {WEIGHT[0]}: weights read", rate, "GB/s")
+        yield Row(f"{title}: weights read", rate, "GB/s")
 
 
-def inference(function: Work, x: torch.Tensor, weight: torch.Tensor) -> Work:
+def inference(function: Callable[..., torch.Tensor], x: torch.Tensor, weight: torch.Tensor) -> Work:
     """A product without gradients."""
     return torch.inference_mode()(lambda: function(x, weight))

@@ -18,7 +18,8 @@ from apelr_cli.benchmark_timing import Work
 from apelr_cli.benchmark_works import random_batch, training_steps
 from apelr_model import OptimConfig, V2LossWeights, build_model
 
-NAMES = ("V2 dense", "V2 factorized", "mixture_of_softmaxes", "transformer_lm")
+OWN = {"GRU": ("V1", "V2 dense", "V2 factorized"), "transformer": ("V2 dense", "V2 factorized")}
+CONTROLS = ("mixture_of_softmaxes", "transformer_lm")
 WIDE_VOCABULARY, WIDE_ROWS, WIDE_TARGETS = 32768, 8, 1024
 LARGEST = 8e9
 
@@ -37,12 +38,12 @@ class Peak(NamedTuple):
 def rows(run: Run) -> Iterator[Row]:
     """Ratios, and the largest setting as it is."""
     for executor, setting in subjects.SETTINGS.items():
-        names = (*(["V1"] if executor == "GRU" else []), *NAMES)
+        names = (*OWN[executor], *CONTROLS)
         found = {name: in_process(peak_of, name, executor, setting, run.device.type) for name in names}
         plain = found["transformer_lm"]
         for name in names:
             yield Row(f"{name}, {executor}: a step, weights and optimizer aside", single(found[name].step), "MiB")
-        for name in names[: names.index("mixture_of_softmaxes")]:
+        for name in OWN[executor]:
             title = f"{name}, {executor}, beside transformer_lm"
             ratio = found[name].step / plain.step
             yield Row(f"{title}: weights and optimizer aside", single(ratio), "x", at_most(1.15))

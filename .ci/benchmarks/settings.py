@@ -6,8 +6,8 @@ from typing import Any
 import subjects
 from measured import Row, Run
 
-from apelr_cli.benchmark_works import random_batch, training_steps
-from apelr_model import OptimConfig, V2LossWeights, check_arithmetic
+from apelr_cli.benchmark_works import random_batch
+from apelr_model import OptimConfig, check_arithmetic
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "fused_adamw: false": {"fused_adamw": False},
@@ -20,16 +20,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def rows(run: Run) -> Iterator[Row]:
     """V2 with dense heads and a transformer; settings that the machine cannot have are left out."""
-    steps = {"defaults": OptimConfig(), **{name: OptimConfig(**changes) for name, changes in SETTINGS.items()}}
     works = {}
-    for name, optim in steps.items():
+    for name, changes in {"defaults": {}, **SETTINGS}.items():
         try:
-            check_arithmetic(optim, run.device)
+            check_arithmetic(OptimConfig(**changes), run.device)
         except ValueError:
             continue
         model = subjects.make("V2 dense", subjects.TRANSFORMER, subjects.TRANSFORMER_VOCABULARY, run.device)
         batch = random_batch(model, subjects.TRANSFORMER_ROWS, subjects.TRANSFORMER_TARGETS)
-        works[name] = training_steps(model, optim, V2LossWeights(), batch)
+        works[name] = subjects.steps(model, batch, **changes)
     times = run.time(works)
     for name in works:
         if name != "defaults":

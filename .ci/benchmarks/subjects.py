@@ -55,10 +55,10 @@ def make(name: str, sizes: dict[str, Any], vocabulary: int, device: torch.device
     return build_model(CONFIGS[name](sizes), vocabulary).to(device)
 
 
-def steps(model: PlannerLM, batch: TokenBatch, *, precision: str = "fp32") -> Work:
-    """Optimizer steps on the NLL alone, as `apelr train` makes them by default."""
+def steps(model: PlannerLM, batch: TokenBatch, **optim: Any) -> Work:
+    """Optimizer steps on the NLL alone, as `apelr train` makes them by default; `optim` are fields that differ."""
     weights = {V1Config: V1LossWeights(), V2Config: V2LossWeights()}.get(type(model.config), NoLossWeights())
-    return training_steps(model, OptimConfig(precision=precision), weights, batch)  # type: ignore[arg-type]
+    return training_steps(model, OptimConfig(**optim), weights, batch)  # type: ignore[arg-type]
 
 
 def llama(model: PlannerLM, *, layers: int | None = None) -> Any:

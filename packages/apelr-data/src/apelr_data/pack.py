@@ -106,7 +106,7 @@ def _batches(documents: Iterable[str]) -> Iterator[list[_Piece]]:
     batch: list[_Piece] = []
     chars = 0
     for document in documents:
-        parts = [document] if len(document) <= PIECE_CHARS else list(split_long_text(document))
+        parts = list(split_long_text(document))
         for index, part in enumerate(parts):
             batch.append(_Piece(part, index == 0, index == len(parts) - 1))
             chars += len(part)

@@ -30,26 +30,25 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if torch.is_grad_enabled() or not on_cpu or x.numel() == 0:
         return linear(x, weight, bias)
     rows = x.numel() // x.shape[-1]
-    flat = x.reshape(rows, -1)
     if torch.compiler.is_compiling() and rows == 1:
-        found = (weight * flat).sum(-1).unsqueeze(0)
-    elif rows > SEVERAL_ROWS or not _gains(weight, x):
+        found = (weight * x.reshape(-1)).sum(-1)
+    elif not _gains(rows, weight, x):
         return linear(x, weight, bias)
     elif rows <= FEW_ROWS:
+        flat = x.reshape(rows, -1)
         found = (weight @ (flat if rows > 1 else torch.cat((flat, flat))).T).T[:rows].contiguous()
-    elif len(weight) % PARTS == 0:
-        parts = weight.reshape(PARTS, -1, weight.shape[1]).transpose(1, 2)
-        found = torch.bmm(flat.expand(PARTS, -1, -1), parts).transpose(0, 1).reshape(rows, -1)
     else:
-        return linear(x, weight, bias)
+        parts = weight.reshape(PARTS, -1, weight.shape[1]).transpose(1, 2)
+        found = torch.bmm(x.reshape(rows, -1).expand(PARTS, -1, -1), parts).transpose(0, 1).reshape(rows, -1)
     found = found.view(*x.shape[:-1], -1)
     return found if bias is None else found + bias
 
 
-def _gains(weight: Tensor, x: Tensor) -> bool:
-    """Does another form than `linear` gain anything, and may it be used? (In compiled code, always.)"""
-    in_float32 = weight.dtype == x.dtype == torch.float32
-    return in_float32 and weight.numel() > SMALL_WEIGHT and (torch.compiler.is_compiling() or fast_forms())
+def _gains(rows: int, weight: Tensor, x: Tensor) -> bool:
+    """Is there a faster form than `linear` for that many rows, and is it wanted? Compiled code always wants it."""
+    has_form = rows <= FEW_ROWS or (rows <= SEVERAL_ROWS and len(weight) % PARTS == 0)
+    is_large = weight.dtype == x.dtype == torch.float32 and weight.numel() > SMALL_WEIGHT
+    return has_form and is_large and (torch.compiler.is_compiling() or fast_forms())
 
 
 class Projection(nn.Linear):
